@@ -1,0 +1,236 @@
+//! The configuration: a profile, a file over it, variables in both; every problem reported at once, with its place.
+//!
+//! Raw types say how it is written, validated types what it means; the rest of the program sees only the latter.
+//! Each section has a file of its own.
+
+pub mod collect;
+mod decode;
+pub mod environment;
+pub mod health;
+pub mod logs;
+mod merge;
+pub mod problems;
+pub mod retention;
+pub mod rules;
+mod sources;
+pub mod stores;
+mod tree;
+mod values;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::collect::{Collect, RawCollector};
+use crate::config::decode::{Spanned, decode};
+use crate::config::environment::{Environment, expand_tree};
+use crate::config::health::{Health, RawHealth};
+use crate::config::logs::{Logs, RawLogs};
+use crate::config::merge::{drop_disabled, merge};
+use crate::config::problems::{ConfigError, Problem, Problems};
+use crate::config::retention::{RawRetention, Retention};
+use crate::config::rules::check_agreement;
+use crate::config::sources::{Source, Sources};
+use crate::config::stores::{RawStores, Stores};
+use crate::config::tree::{Content, Node};
+use crate::profiles::Profile;
+use crate::secret::Secret;
+
+/// What Bellwether does, as it is written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Bellwether configuration")]
+struct RawConfig {
+    /// The profile that this file overrides.
+    #[expect(dead_code, reason = "read from the tree before decoding, and named here for the schema")]
+    profile: Option<String>,
+    /// Where probes, metrics and health are served.
+    listen: Option<Spanned<String>>,
+    /// The one folder that is written to.
+    state_dir: Option<PathBuf>,
+    #[serde(default)]
+    admin: RawAdmin,
+    #[serde(default)]
+    stores: RawStores,
+    /// Which source counts where two tell the same fact.
+    #[serde(default)]
+    sources: BTreeMap<String, Source>,
+    #[serde(default)]
+    health: RawHealth,
+    #[serde(default)]
+    logs: RawLogs,
+    #[serde(default)]
+    collect: Vec<Spanned<RawCollector>>,
+    #[serde(default)]
+    retention: RawRetention,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Admin")]
+struct RawAdmin {
+    /// A file with the token that opens the details.
+    token_file: Option<Spanned<PathBuf>>,
+}
+
+/// What Bellwether does.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of the profile.
+    pub profile: &'static str,
+    /// Where probes, metrics and health are served.
+    pub listen: SocketAddr,
+    /// The one folder that is written to.
+    pub state_dir: PathBuf,
+    /// The token that opens the details, where there is one.
+    pub token: Option<Secret>,
+    /// The databases of the application.
+    pub stores: Stores,
+    /// What is checked.
+    pub health: Health,
+    /// Which logs are read.
+    pub logs: Logs,
+    /// What is read from the database.
+    pub collect: Collect,
+    /// What is kept for how long.
+    pub retention: Retention,
+    /// What the operator should know and what stops nothing.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    /// The profile that was asked for; else the file's, else none.
+    pub profile: Option<&'a str>,
+    /// The configuration file.
+    pub file: Option<&'a Path>,
+    /// Overrides `listen`.
+    pub listen: Option<SocketAddr>,
+    /// Lets the logs tell every fact, for a replay that has no database beside it.
+    pub logs_only: bool,
+}
+
+/// Reads, merges, fills in and checks a configuration.
+///
+/// # Errors
+/// Every problem that was found, with its place.
+pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, ConfigError> {
+    let mut problems = Problems::default();
+    let file = request.file.and_then(|path| read_file(path, &mut problems));
+    let profile = choose_profile(request, file.as_ref(), &mut problems);
+    let base = tree::parse(&format!("profile {}", profile.name()), profile.text(), &mut problems).unwrap_or_else(empty);
+    let mut node = match file {
+        Some(file) => merge(base, file),
+        None => base,
+    };
+    drop_disabled(&mut node);
+    expand_tree(&mut node, environment, &mut problems);
+    let raw: Option<RawConfig> = decode(&node, &mut problems);
+    let config = raw.and_then(|raw| raw.validate(profile.name(), request, &mut problems));
+    let warnings = problems.finish()?;
+    match config {
+        Some(config) => Ok(Config { warnings, ..config }),
+        None => Err(ConfigError(Vec::new())),
+    }
+}
+
+/// The JSON Schema of configuration files, made from the types that read them.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(RawConfig)
+}
+
+fn read_file(path: &Path, problems: &mut Problems) -> Option<Node> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => tree::parse(&path.display().to_string(), &text, problems),
+        Err(error) => {
+            let message = format!("cannot read the configuration file {}: {error}", path.display());
+            problems.error(Problem { place: None, path: String::new(), message });
+            None
+        }
+    }
+}
+
+fn choose_profile(request: &Request<'_>, file: Option<&Node>, problems: &mut Problems) -> Profile {
+    let in_file = file.and_then(|node| node.get("profile"));
+    let name = request.profile.or_else(|| in_file.and_then(Node::as_text)).unwrap_or("none");
+    Profile::named(name).unwrap_or_else(|| {
+        let place = in_file.filter(|_| request.profile.is_none()).map(|node| node.place.clone());
+        let names: Vec<&str> = Profile::all().map(Profile::name).collect();
+        let message = format!("there is no profile `{name}`; there are {}", names.join(", "));
+        problems.error(Problem { place, path: "profile".to_owned(), message });
+        Profile::NONE
+    })
+}
+
+fn empty() -> Node {
+    let place = problems::Place { source: "profile none".into(), line: 1, column: 1 };
+    Node { place, content: Content::Map(Vec::new()) }
+}
+
+// === impl RawConfig ===
+
+impl RawConfig {
+    fn validate(self, profile: &'static str, request: &Request<'_>, problems: &mut Problems) -> Option<Config> {
+        let mut sources = Sources::new(self.sources);
+        if request.logs_only {
+            sources.only(Source::Logs);
+        }
+        let stores = self.stores.validate(problems);
+        let health = self.health.validate(&stores, problems);
+        let logs = self.logs.validate(&sources, problems);
+        let collect = collect::validate(self.collect, &sources, problems);
+        let retention = self.retention.validate(problems);
+        check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
+        if stores.mongodb.is_none() && !stores.suspect {
+            let needs = [("collect", !collect.gauges.is_empty() || !collect.tails.is_empty()), ("retention", !retention.ttl.is_empty() || !retention.policies.is_empty())];
+            for (section, _) in needs.iter().filter(|(_, needed)| *needed) {
+                let message = "this section reads from `stores.mongodb`, which is not there".to_owned();
+                problems.error(Problem { place: None, path: (*section).to_owned(), message });
+            }
+        }
+        let listen = validate_listen(self.listen, request, problems)?;
+        Some(Config {
+            profile,
+            listen,
+            state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether")),
+            token: self.admin.token_file.and_then(|file| read_token(&file, problems)),
+            stores,
+            health,
+            logs,
+            collect,
+            retention,
+            warnings: Vec::new(),
+        })
+    }
+}
+
+fn validate_listen(listen: Option<Spanned<String>>, request: &Request<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+    if request.listen.is_some() {
+        return request.listen;
+    }
+    let Some(listen) = listen else { return Some(SocketAddr::from(([0, 0, 0, 0], 9600))) };
+    let parsed = listen.value.parse().ok();
+    if parsed.is_none() {
+        let message = "this is not an address to listen on; write an IP address and a port, such as 0.0.0.0:9600 or [::]:9600".to_owned();
+        problems.error(Problem { place: listen.place, path: "listen".to_owned(), message });
+    }
+    parsed
+}
+
+fn read_token(file: &Spanned<PathBuf>, problems: &mut Problems) -> Option<Secret> {
+    let mut complain = |message: String| problems.error(Problem { place: file.place.clone(), path: "admin.token_file".to_owned(), message });
+    match std::fs::read_to_string(&file.value) {
+        Ok(text) if text.trim().len() >= 16 => return Some(Secret::new(text.trim().to_owned())),
+        Ok(_) => complain("a token has at least 16 characters; make one with `openssl rand -base64 32`".to_owned()),
+        Err(error) => complain(format!("cannot read {}: {error}", file.value.display())),
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

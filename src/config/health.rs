@@ -1,0 +1,277 @@
+//! `health`: what is checked, how often, and what depends on what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::decode::Spanned;
+use crate::config::problems::{Place, Problem, Problems};
+use crate::config::stores::{MongoStore, Stores};
+use crate::config::values::{HumanDuration, OrderedMap};
+
+/// Looks every five seconds: an outage is known within about 15 s (three failures), and one look costs under a
+/// millisecond.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Shorter than the interval, so that looks never overlap.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// One lost packet must not take a pod out of rotation.
+const FAIL_AFTER: u32 = 3;
+/// One lucky answer must not put it back.
+const PASS_AFTER: u32 = 2;
+/// The name of the group that `/readyz` answers for.
+pub const READINESS_GROUP: &str = "readiness";
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Health")]
+pub struct RawHealth {
+    #[serde(default)]
+    defaults: RawTiming,
+    #[serde(default)]
+    checks: OrderedMap<Spanned<RawCheck>>,
+    /// Named subsets, each with a `/groups/{name}/readyz`.
+    #[serde(default)]
+    groups: OrderedMap<Spanned<Vec<String>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Timing")]
+struct RawTiming {
+    interval: Option<HumanDuration>,
+    timeout: Option<HumanDuration>,
+    fail_after: Option<u32>,
+    pass_after: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum RawKind {
+    Mongodb,
+    Http,
+    Tcp,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Check")]
+struct RawCheck {
+    #[serde(rename = "type")]
+    kind: RawKind,
+    /// `http`: the address that is asked.
+    url: Option<String>,
+    /// `tcp`: host and port.
+    address: Option<String>,
+    /// Whether readiness depends on it.
+    #[serde(default)]
+    critical: bool,
+    /// The checks whose failure explains a failure of this one.
+    #[serde(default)]
+    depends_on: Vec<String>,
+    /// Slower answers than this are `degraded`: a warning, and still ready.
+    degraded_after: Option<HumanDuration>,
+    interval: Option<HumanDuration>,
+    timeout: Option<HumanDuration>,
+    fail_after: Option<u32>,
+    pass_after: Option<u32>,
+}
+
+/// What is checked.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// The checks, in the order of the file.
+    pub checks: Vec<Check>,
+    /// The groups, `readiness` first.
+    pub groups: Vec<Group>,
+}
+
+/// A subset of the checks that is ready when all of them pass.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// The names of its checks.
+    pub checks: Vec<String>,
+}
+
+/// One check.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Its name: a label value and a path segment.
+    pub name: String,
+    /// What is asked.
+    pub probe: Probe,
+    /// Whether readiness depends on it.
+    pub critical: bool,
+    /// The checks whose failure explains a failure of this one.
+    pub depends_on: Vec<String>,
+    /// How often, how long, how many.
+    pub timing: Timing,
+}
+
+/// How often, how long, how many.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timing {
+    /// From the begin of one look to the begin of the next, ± 10 %.
+    pub interval: Duration,
+    /// How long one look may take.
+    pub timeout: Duration,
+    /// So many failures in a row make it down.
+    pub fail_after: u32,
+    /// So many passes in a row make it up.
+    pub pass_after: u32,
+    /// Slower answers are degraded.
+    pub degraded_after: Option<Duration>,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug)]
+pub enum Probe {
+    /// `ping` and `hello`.
+    Mongodb(MongoStore),
+    /// A GET whose status counts.
+    Http {
+        /// The address.
+        url: reqwest::Url,
+    },
+    /// A connection that is accepted.
+    Tcp {
+        /// Host and port.
+        address: String,
+    },
+}
+
+// === impl RawHealth ===
+
+impl RawHealth {
+    pub(super) fn validate(self, stores: &Stores, problems: &mut Problems) -> Health {
+        let mut checks = Vec::new();
+        let mut places = BTreeMap::new();
+        for (name, check) in self.checks.0 {
+            places.insert(name.clone(), check.place.clone());
+            checks.extend(check.value.validate(&name, check.place.as_ref(), &self.defaults, stores, problems));
+        }
+        check_dependencies(&checks, &places, problems);
+        let critical = checks.iter().filter(|check| check.critical).map(|check| check.name.clone()).collect();
+        let mut groups = vec![Group { name: READINESS_GROUP.to_owned(), checks: critical }];
+        for (name, members) in self.groups.0 {
+            let unknown: Vec<&String> = members.value.iter().filter(|member| !places.contains_key(*member)).collect();
+            let message = match (name == READINESS_GROUP, unknown.first()) {
+                (true, _) => "the group `readiness` is made of the critical checks; set `critical: true` there".to_owned(),
+                (false, Some(member)) => format!("there is no check `{member}`"),
+                (false, None) => {
+                    groups.push(Group { name, checks: members.value });
+                    continue;
+                }
+            };
+            problems.error(Problem { place: members.place, path: format!("health.groups.{name}"), message });
+        }
+        Health { checks, groups }
+    }
+}
+
+/// Every named parent exists, and nothing depends on itself by any way round.
+fn check_dependencies(checks: &[Check], places: &BTreeMap<String, Option<Place>>, problems: &mut Problems) {
+    let parents: BTreeMap<&str, &[String]> = checks.iter().map(|check| (check.name.as_str(), check.depends_on.as_slice())).collect();
+    for check in checks {
+        let mut complain = |message: String| {
+            let place = places.get(&check.name).cloned().flatten();
+            problems.error(Problem { place, path: format!("health.checks.{}.depends_on", check.name), message });
+        };
+        for parent in check.depends_on.iter().filter(|parent| !places.contains_key(*parent)) {
+            complain(format!("there is no check `{parent}`"));
+        }
+        let mut seen = BTreeSet::new();
+        let mut queue: Vec<&str> = check.depends_on.iter().map(String::as_str).collect();
+        while let Some(parent) = queue.pop() {
+            if parent == check.name {
+                complain(format!("`{parent}` depends on itself; a root cause needs a first cause"));
+                break;
+            }
+            if seen.insert(parent) {
+                queue.extend(parents.get(parent).into_iter().flat_map(|names| names.iter().map(String::as_str)));
+            }
+        }
+    }
+}
+
+// === impl RawCheck ===
+
+impl RawCheck {
+    fn validate(self, name: &str, place: Option<&Place>, defaults: &RawTiming, stores: &Stores, problems: &mut Problems) -> Option<Check> {
+        let mut failed = false;
+        let mut complain = |message: String| {
+            failed = true;
+            problems.error(Problem { place: place.cloned(), path: format!("health.checks.{name}"), message });
+        };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) {
+            complain("a check's name is made of letters, digits, _ - and .: it is part of addresses".to_owned());
+        }
+        let timing = self.timing(defaults);
+        if timing.timeout >= timing.interval {
+            complain(format!("the timeout ({:?}) must be shorter than the interval ({:?}), so that looks never overlap", timing.timeout, timing.interval));
+        }
+        if timing.fail_after == 0 || timing.pass_after == 0 {
+            complain("fail_after and pass_after are at least 1".to_owned());
+        }
+        if timing.degraded_after.is_some_and(|limit| limit >= timing.timeout) {
+            complain("degraded_after must be shorter than the timeout: what is slower than that has failed".to_owned());
+        }
+        let probe = self.probe(stores, &mut complain);
+        let check = Check { name: name.to_owned(), probe: probe?, critical: self.critical, depends_on: self.depends_on, timing };
+        (!failed).then_some(check)
+    }
+
+    fn timing(&self, defaults: &RawTiming) -> Timing {
+        let duration = |own: Option<HumanDuration>, default: Option<HumanDuration>, fallback| own.or(default).map_or(fallback, |value| value.0);
+        Timing {
+            interval: duration(self.interval, defaults.interval, INTERVAL),
+            timeout: duration(self.timeout, defaults.timeout, TIMEOUT),
+            fail_after: self.fail_after.or(defaults.fail_after).unwrap_or(FAIL_AFTER),
+            pass_after: self.pass_after.or(defaults.pass_after).unwrap_or(PASS_AFTER),
+            degraded_after: self.degraded_after.map(|value| value.0),
+        }
+    }
+
+    fn probe(&self, stores: &Stores, complain: &mut impl FnMut(String)) -> Option<Probe> {
+        let given = [("url", self.url.is_some()), ("address", self.address.is_some())];
+        let (kind, needed) = match self.kind {
+            RawKind::Mongodb => ("mongodb", None),
+            RawKind::Http => ("http", Some("url")),
+            RawKind::Tcp => ("tcp", Some("address")),
+        };
+        for (key, _) in given.iter().filter(|(key, is_given)| *is_given && Some(*key) != needed) {
+            complain(format!("a check of type {kind} has no `{key}`"));
+        }
+        match self.kind {
+            RawKind::Mongodb => {
+                if stores.mongodb.is_none() && !stores.suspect {
+                    complain("this check needs `stores.mongodb`".to_owned());
+                }
+                stores.mongodb.clone().map(Probe::Mongodb)
+            }
+            RawKind::Http => match self.url.as_deref().map(reqwest::Url::parse) {
+                Some(Ok(url)) if matches!(url.scheme(), "http" | "https") => Some(Probe::Http { url }),
+                Some(_) => {
+                    complain("`url` is not an address such as http://localhost:8080/health".to_owned());
+                    None
+                }
+                None => {
+                    complain("a check of type http needs a `url`".to_owned());
+                    None
+                }
+            },
+            RawKind::Tcp => {
+                let address = self.address.clone().filter(|address| {
+                    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
+                });
+                if address.is_none() {
+                    complain("a check of type tcp needs an `address` such as localhost:27017".to_owned());
+                }
+                address.map(|address| Probe::Tcp { address })
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Whole configurations: what is accepted, and every problem that is reported.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use super::*;
+
+#[track_caller]
+fn load_text(text: &str, environment: &Environment) -> Result<Config, String> {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let request = Request { file: Some(file.path()), ..Request::default() };
+    load(&request, environment).map_err(|error| error.to_string().replace(file.path().to_str().unwrap(), "b.yaml"))
+}
+
+#[track_caller]
+fn check_problems(text: &str, expected: &[&str]) {
+    let message = load_text(text, &Environment::default()).expect_err("problems");
+    let lines: Vec<&str> = message.lines().skip(1).map(str::trim).collect();
+    assert_eq!(lines, expected, "{message}");
+}
+
+#[test]
+fn the_profile_needs_nothing_but_the_address_of_mongodb() {
+    let request = Request { profile: Some("decisionbox"), ..Request::default() };
+    let config = load(&request, &Environment::of([("MONGODB_URI", "mongodb://user:pw@db:27017/?timeoutMS=5")])).unwrap();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:9600");
+    assert_eq!(config.stores.mongodb.as_ref().unwrap().database, "decisionbox");
+    assert_eq!(config.stores.mongodb.as_ref().unwrap().uri.expose(), "mongodb://user:pw@db:27017/");
+    assert_eq!(config.health.checks.len(), 3);
+    assert_eq!(config.health.checks[1].timing.timeout, Duration::from_secs(7));
+    assert_eq!(config.retention.policies[0].keep, Duration::from_secs(90 * 86_400));
+    assert!(config.warnings[0].message.contains("timeoutMS"));
+    assert!(!format!("{config:?}").contains("pw@"), "no secret is ever printed");
+}
+
+#[test]
+fn without_the_address_of_mongodb_the_message_names_it_and_the_remedy() {
+    let request = Request { profile: Some("decisionbox"), ..Request::default() };
+    let error = load(&request, &Environment::default()).unwrap_err().to_string();
+    assert!(error.starts_with("the configuration has 1 problem:\n  profile decisionbox:"), "{error}");
+    assert!(error.contains("the variable MONGODB_URI is not set; set MONGODB_URI, or MONGODB_URI_FILE"), "{error}");
+}
+
+#[test]
+fn a_file_overrides_the_profile_key_by_key() {
+    let text = "profile: decisionbox\nhealth: {defaults: {interval: 1s, timeout: 900ms}, checks: {dashboard: null}, groups: {dashboard: null}}\n";
+    let config = load_text(text, &Environment::of([("MONGODB_URI", "mongodb://db")])).unwrap();
+    assert_eq!(config.health.checks.len(), 2);
+    assert_eq!(config.health.checks[0].timing.interval, Duration::from_secs(1));
+    assert_eq!(config.health.checks[0].timing.degraded_after, Some(Duration::from_millis(500)));
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_place() {
+    let text = "\
+listen: nowhere
+lissten: 0.0.0.0:9600
+health:
+  defaults: { interval: 30 }
+  checks:
+    api: { type: http, url: \"ftp://x\", depends_on: [db] }
+    self: { type: tcp, address: \"localhost:1\", depends_on: [self] }
+    other: { type: udp }
+logs:
+  inputs:
+    - { name: a, files: [\"/x/[\"] }
+  rules:
+    - { metric: lines, type: counter }
+    - { metric: d_seconds, type: histogram, value: { field: d } }
+listen: 0.0.0.0:1
+";
+    check_problems(
+        text,
+        &[
+            "b.yaml:1:9: listen: this is not an address to listen on; write an IP address and a port, such as 0.0.0.0:9600 or [::]:9600",
+            "b.yaml:2:1: unknown key `lissten`; did you mean `listen`?",
+            "b.yaml:4:25: health.defaults.interval: `30` has no unit: write for example 30s, 5m, 12h or 90d",
+            "b.yaml:6:10: health.checks.api: `url` is not an address such as http://localhost:8080/health",
+            "b.yaml:7:11: health.checks.self.depends_on: `self` depends on itself; a root cause needs a first cause",
+            "b.yaml:8:20: health.checks.other.type: expected one of mongodb, http, tcp, found `udp`",
+            "b.yaml:11:26: logs.inputs.a: `/x/[` is not a glob: unclosed character class; missing ']'",
+            "b.yaml:13:17: rule lines: the name of a counter ends in _total",
+            "b.yaml:14:17: rule d_seconds: a histogram needs `buckets`: upper bounds in base units, such as [0.1, 1, 10]",
+            "b.yaml:15:1: the key `listen` stands here twice, first on line 1; remove one",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_yaml_is_a_problem_with_a_place() {
+    check_problems("listen: [1\nx: y\n", &["b.yaml:2:2: this is not YAML: illegal placement of ':' indicator"]);
+    check_problems("a: 1\n---\nb: 2\n", &["b.yaml:3:1: a second document; a configuration is one document"]);
+}
+
+#[test]
+fn free_text_is_never_a_label_and_filters_run_no_code() {
+    check_problems(
+        "collect:\n  - { metric: m, mongodb: { collection: c, filter: { $where: \"1\" } } }\nlogs: {rules: [{ metric: m_total, type: counter, labels: { e: { field: error } } }]}\n",
+        &[
+            "b.yaml:2:5: collect m: $where is not allowed in a filter: it runs code in the server, or writes",
+            "b.yaml:3:26: rule m_total: the label `e` needs exactly one of allow, map, classify, path_template: free text is never a label",
+        ],
+    );
+}
+
+#[test]
+fn values_from_the_environment_are_not_printed() {
+    let environment = Environment::of([("MONGODB_URI", "hunter2-is-no-uri"), ("KEEP", "hunter3")]);
+    let text = "stores: {mongodb: {uri: \"${MONGODB_URI}\", database: x}}\nretention: {policies: [{name: p, mongodb: {collection: c, field: f}, keep: \"${KEEP}\"}]}\n";
+    let message = load_text(text, &environment).unwrap_err();
+    assert!(!message.contains("hunter"), "{message}");
+    assert!(message.contains("`${KEEP}` is not a duration"), "{message}");
+}
+
+#[test]
+fn the_schema_is_made_of_the_same_types() {
+    let schema = serde_json::to_value(schema()).unwrap();
+    assert_eq!(schema["additionalProperties"], serde_json::json!(false));
+    assert!(schema["properties"]["health"].is_object());
+}

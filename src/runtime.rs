@@ -1,0 +1,8 @@
+//! The spine of the process: tasks that are named, supervised and joined, and a shutdown in an order.
+//!
+//! Knows nothing of health, logs or stores.
+
+pub mod latch;
+pub mod listen;
+pub mod shutdown;
+pub mod supervise;
