@@ -187,7 +187,10 @@ impl RawConfig {
         let retention = self.retention.validate(problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
         if stores.mongodb.is_none() && !stores.suspect {
-            let needs = [("collect", !collect.gauges.is_empty() || !collect.tails.is_empty()), ("retention", !retention.ttl.is_empty() || !retention.policies.is_empty())];
+            let needs = [
+                ("collect", !collect.gauges.is_empty() || !collect.tails.is_empty()),
+                ("retention", !retention.ttl.is_empty() || !retention.policies.is_empty()),
+            ];
             for (section, _) in needs.iter().filter(|(_, needed)| *needed) {
                 let message = "this section reads from `stores.mongodb`, which is not there".to_owned();
                 problems.error(Problem { place: None, path: (*section).to_owned(), message });
@@ -223,7 +226,8 @@ fn validate_listen(listen: Option<Spanned<String>>, request: &Request<'_>, probl
 }
 
 fn read_token(file: &Spanned<PathBuf>, problems: &mut Problems) -> Option<Secret> {
-    let mut complain = |message: String| problems.error(Problem { place: file.place.clone(), path: "admin.token_file".to_owned(), message });
+    let mut complain =
+        |message: String| problems.error(Problem { place: file.place.clone(), path: "admin.token_file".to_owned(), message });
     match std::fs::read_to_string(&file.value) {
         Ok(text) if text.trim().len() >= 16 => return Some(Secret::new(text.trim().to_owned())),
         Ok(_) => complain("a token has at least 16 characters; make one with `openssl rand -base64 32`".to_owned()),

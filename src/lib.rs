@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod profiles;
 pub mod runtime;
 pub mod secret;
+pub mod series;
 pub mod units;

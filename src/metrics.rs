@@ -6,8 +6,8 @@ pub mod exposition;
 pub mod process;
 pub mod text;
 
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -26,7 +26,12 @@ pub fn registry() -> Registry {
 ///
 /// # Errors
 /// When the encoder refuses to write.
-pub(crate) fn write_gauge(encoder: &mut prometheus_client::encoding::DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> std::fmt::Result {
+pub(crate) fn write_gauge(
+    encoder: &mut prometheus_client::encoding::DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: f64,
+) -> std::fmt::Result {
     use prometheus_client::encoding::EncodeMetric as _;
     let gauge = ConstGauge::new(value);
     let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;

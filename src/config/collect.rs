@@ -249,9 +249,16 @@ impl RawCollector {
 
 impl RawQuery {
     fn validate(self, complain: &mut Complain<'_>) -> Option<Query> {
-        let forms = [self.count_by.is_some(), self.oldest.is_some(), self.groups_over.is_some(), self.documents_in.is_some(), self.oldest_in.is_some()];
+        let forms = [
+            self.count_by.is_some(),
+            self.oldest.is_some(),
+            self.groups_over.is_some(),
+            self.documents_in.is_some(),
+            self.oldest_in.is_some(),
+        ];
         if forms.iter().filter(|given| **given).count() > 1 {
-            complain.say("a query has at most one of count_by, oldest, groups_over, documents_in, oldest_in; without one it counts".to_owned());
+            complain
+                .say("a query has at most one of count_by, oldest, groups_over, documents_in, oldest_in; without one it counts".to_owned());
             return None;
         }
         if let Some(collections) = self.documents_in {

@@ -83,11 +83,7 @@ impl Session {
         // What is missing may be what was taken out before.
         let follows = *missing && matches!(&node.content, Content::Map(entries) if entries.iter().any(|(_, value)| self.is_gone(value)));
         if !follows {
-            self.found.borrow_mut().push(Problem {
-                place: Some(node.place.clone()),
-                path: path.to_owned(),
-                message: hide(message, node),
-            });
+            self.found.borrow_mut().push(Problem { place: Some(node.place.clone()), path: path.to_owned(), message: hide(message, node) });
         }
     }
 
@@ -97,7 +93,8 @@ impl Session {
             Some(field) => format!("did you mean `{field}`?"),
             None => format!("known here: {}", fields.join(", ")),
         };
-        let problem = Problem { place: Some(key.place.clone()), path: path.to_owned(), message: format!("unknown key `{}`; {hint}", key.text) };
+        let problem =
+            Problem { place: Some(key.place.clone()), path: path.to_owned(), message: format!("unknown key `{}`; {hint}", key.text) };
         if !self.found.borrow().contains(&problem) {
             self.found.borrow_mut().push(problem);
         }
@@ -247,7 +244,9 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
             return visitor.visit_map(SpannedAccess { decoder: Some(self), step: 0 });
         }
         match &self.node.content {
-            Content::Map(entries) => visitor.visit_map(Entries { decoder: &self, entries: entries.iter(), value: None, fields: Some(fields) }),
+            Content::Map(entries) => {
+                visitor.visit_map(Entries { decoder: &self, entries: entries.iter(), value: None, fields: Some(fields) })
+            }
             _ => Err(self.wrong("a map")),
         }
     }

@@ -211,7 +211,10 @@ impl RawCheck {
         }
         let timing = self.timing(defaults);
         if timing.timeout >= timing.interval {
-            complain(format!("the timeout ({:?}) must be shorter than the interval ({:?}), so that looks never overlap", timing.timeout, timing.interval));
+            complain(format!(
+                "the timeout ({:?}) must be shorter than the interval ({:?}), so that looks never overlap",
+                timing.timeout, timing.interval
+            ));
         }
         if timing.fail_after == 0 || timing.pass_after == 0 {
             complain("fail_after and pass_after are at least 1".to_owned());
@@ -225,7 +228,8 @@ impl RawCheck {
     }
 
     fn timing(&self, defaults: &RawTiming) -> Timing {
-        let duration = |own: Option<HumanDuration>, default: Option<HumanDuration>, fallback| own.or(default).map_or(fallback, |value| value.0);
+        let duration =
+            |own: Option<HumanDuration>, default: Option<HumanDuration>, fallback| own.or(default).map_or(fallback, |value| value.0);
         Timing {
             interval: duration(self.interval, defaults.interval, INTERVAL),
             timeout: duration(self.timeout, defaults.timeout, TIMEOUT),

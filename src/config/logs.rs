@@ -166,7 +166,10 @@ impl FileGlob {
         if pattern.is_empty() {
             return Err("a pattern is missing; write for example /var/log/app/*.log".to_owned());
         }
-        let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| format!("`{pattern}` is not a glob: {}", error.kind()))?;
+        let glob = GlobBuilder::new(pattern)
+            .literal_separator(true)
+            .build()
+            .map_err(|error| format!("`{pattern}` is not a glob: {}", error.kind()))?;
         let is_wild = |part: &&str| part.contains(['*', '?', '[', '{']);
         let parts: Vec<&str> = pattern.split('/').collect();
         // The last part is a file's name, even without a wildcard.
@@ -195,7 +198,13 @@ mod tests {
 
     #[test]
     fn globs_know_where_to_begin_and_how_deep_to_go() {
-        check("/var/log/pods/*/agent/*.log", "/var/log/pods", Some(3), &["/var/log/pods/a/agent/0.log"], &["/var/log/pods/a/b/agent/0.log"]);
+        check(
+            "/var/log/pods/*/agent/*.log",
+            "/var/log/pods",
+            Some(3),
+            &["/var/log/pods/a/agent/0.log"],
+            &["/var/log/pods/a/b/agent/0.log"],
+        );
         check("/var/log/**/*.log", "/var/log", None, &["/var/log/a/b.log", "/var/log/b.log"], &["/var/log/a/b.txt"]);
         check("/tmp/agent.log", "/tmp", Some(1), &["/tmp/agent.log"], &["/tmp/agent.log.1"]);
         check("*.log", ".", Some(1), &["a.log"], &[]);

@@ -224,7 +224,8 @@ pub enum Mapping {
 impl RawRule {
     /// Checks the rule; `None` when it cannot be run.
     pub fn validate(self, problems: &mut Problems) -> Option<Rule> {
-        let mut complain = Complain { place: self.metric.place.clone(), path: format!("rule {}", self.metric.value), problems, failed: false };
+        let mut complain =
+            Complain { place: self.metric.place.clone(), path: format!("rule {}", self.metric.value), problems, failed: false };
         check_name(&self.metric.value, self.kind, &mut complain);
         let buckets = self.buckets(&mut complain);
         if self.kind != MetricKind::Counter && self.value.is_none() {
@@ -238,11 +239,7 @@ impl RawRule {
             series_limit: self.limit.unwrap_or(DEFAULT_SERIES_LIMIT),
         };
         let matcher = self.matcher.unwrap_or_default().validate(&mut complain);
-        let value = self.value.map(|value| ValueSource {
-            fields: value.field.0,
-            unit: value.unit.unwrap_or_default(),
-            since: value.since,
-        });
+        let value = self.value.map(|value| ValueSource { fields: value.field.0, unit: value.unit.unwrap_or_default(), since: value.since });
         let labels = self.labels.0.into_iter().filter_map(|(name, label)| label.validate(name, &mut complain)).collect();
         let failed = complain.failed;
         (!failed).then_some(Rule { metric, fact: self.fact.map(|fact| fact.value), matcher, value, labels })
@@ -474,7 +471,8 @@ impl RawLabel {
         mappings.extend(field.classify.map(|map| Mapping::Classify(map.0.into_iter().map(|(class, words)| (class, words.0)).collect())));
         mappings.extend(field.path_template.filter(|wanted| *wanted).map(|_| Mapping::PathTemplate));
         if mappings.len() != 1 {
-            complain.say(&format!("the label `{name}` needs exactly one of allow, map, classify, path_template: free text is never a label"));
+            complain
+                .say(&format!("the label `{name}` needs exactly one of allow, map, classify, path_template: free text is never a label"));
             return None;
         }
         let source = LabelSource::Field {

@@ -65,7 +65,9 @@ impl RawMongo {
         let problem = |message: String| Problem { place: self.uri.place.clone(), path: "stores.mongodb.uri".to_owned(), message };
         let (uri, removed) = without_refused_options(&self.uri.value);
         for option in removed {
-            problems.warn(problem(format!("the option {option} is left out: the Rust driver refuses it, and the sidecar has limits of its own")));
+            problems.warn(problem(format!(
+                "the option {option} is left out: the Rust driver refuses it, and the sidecar has limits of its own"
+            )));
         }
         if let Err(error) = ConnectionString::parse(&uri) {
             // The error's own text may quote the URI, with the password in it.
@@ -122,7 +124,11 @@ mod tests {
         for (uri, kept, removed) in [
             ("mongodb://h", "mongodb://h", vec![]),
             ("mongodb://h/?socketTimeoutMS=5", "mongodb://h/", vec!["socketTimeoutMS"]),
-            ("mongodb://h/db?timeoutMS=5&replicaSet=rs&SOCKETTIMEOUTMS=1", "mongodb://h/db?replicaSet=rs", vec!["timeoutMS", "SOCKETTIMEOUTMS"]),
+            (
+                "mongodb://h/db?timeoutMS=5&replicaSet=rs&SOCKETTIMEOUTMS=1",
+                "mongodb://h/db?replicaSet=rs",
+                vec!["timeoutMS", "SOCKETTIMEOUTMS"],
+            ),
         ] {
             let (found, names) = without_refused_options(uri);
             assert_eq!((found.as_str(), names), (kept, removed.into_iter().map(str::to_owned).collect()));

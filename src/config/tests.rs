@@ -44,7 +44,8 @@ fn without_the_address_of_mongodb_the_message_names_it_and_the_remedy() {
 
 #[test]
 fn a_file_overrides_the_profile_key_by_key() {
-    let text = "profile: decisionbox\nhealth: {defaults: {interval: 1s, timeout: 900ms}, checks: {dashboard: null}, groups: {dashboard: null}}\n";
+    let text =
+        "profile: decisionbox\nhealth: {defaults: {interval: 1s, timeout: 900ms}, checks: {dashboard: null}, groups: {dashboard: null}}\n";
     let config = load_text(text, &Environment::of([("MONGODB_URI", "mongodb://db")])).unwrap();
     assert_eq!(config.health.checks.len(), 2);
     assert_eq!(config.health.checks[0].timing.interval, Duration::from_secs(1));

@@ -60,14 +60,8 @@ pub struct Key {
 
 /// Reads YAML as a tree; `None` when there is nothing in it or it cannot be read.
 pub fn parse(source: &str, text: &str, problems: &mut Problems) -> Option<Node> {
-    let mut reader = Reader {
-        source: Arc::from(source),
-        parser: Parser::new_from_str(text),
-        anchors: HashMap::new(),
-        nodes: 0,
-        depth: 0,
-        problems,
-    };
+    let mut reader =
+        Reader { source: Arc::from(source), parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, depth: 0, problems };
     match reader.document() {
         Ok(node) => node,
         Err(problem) => {

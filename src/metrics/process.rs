@@ -33,13 +33,19 @@ impl Collector for Process {
         let (tick, page) = (rustix::param::clock_ticks_per_second() as f64, rustix::param::page_size() as f64);
         if let Some(stat) = fs::read_to_string("/proc/self/stat").ok().and_then(|text| parse_stat(&text)) {
             let seconds = ConstCounter::new(stat.cpu_ticks / tick);
-            let metric = encoder.encode_descriptor("process_cpu_seconds", "User and system CPU time spent.", None, seconds.metric_type())?;
+            let metric =
+                encoder.encode_descriptor("process_cpu_seconds", "User and system CPU time spent.", None, seconds.metric_type())?;
             seconds.encode(metric)?;
             write_gauge(&mut encoder, "process_resident_memory_bytes", "Resident memory size.", stat.resident_pages * page)?;
             write_gauge(&mut encoder, "process_virtual_memory_bytes", "Virtual memory size.", stat.virtual_bytes)?;
             write_gauge(&mut encoder, "process_threads", "Threads of the process.", stat.threads)?;
             if let Some(boot) = boot_time() {
-                write_gauge(&mut encoder, "process_start_time_seconds", "Start time since the Unix epoch.", boot + stat.start_ticks / tick)?;
+                write_gauge(
+                    &mut encoder,
+                    "process_start_time_seconds",
+                    "Start time since the Unix epoch.",
+                    boot + stat.start_ticks / tick,
+                )?;
             }
         }
         if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
