@@ -10,4 +10,5 @@ pub mod profiles;
 pub mod runtime;
 pub mod secret;
 pub mod series;
+pub mod store;
 pub mod units;
