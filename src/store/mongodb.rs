@@ -200,7 +200,7 @@ fn reason_of(error: &DriverError) -> Reason {
         ErrorKind::Io(cause) => reason_of_io(cause),
         ErrorKind::Command(command) => reason_of_code(command.code),
         // The text names each server with its last error, and nothing else tells why none could be chosen.
-        ErrorKind::ServerSelection { message } | ErrorKind::ConnectionPoolCleared { message } => reason_of_text(message),
+        ErrorKind::ServerSelection { message, .. } | ErrorKind::ConnectionPoolCleared { message, .. } => reason_of_text(message),
         _ => Reason::Other,
     }
 }
