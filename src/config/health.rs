@@ -279,3 +279,16 @@ impl RawCheck {
         }
     }
 }
+
+// === impl Probe ===
+
+impl Probe {
+    /// What draft-inadarei-api-health-check calls it.
+    #[must_use]
+    pub fn component_type(&self) -> &'static str {
+        match self {
+            Self::Mongodb(_) => "datastore",
+            Self::Http { .. } | Self::Tcp { .. } => "component",
+        }
+    }
+}
