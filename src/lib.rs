@@ -3,6 +3,9 @@
 //! The modules stand on levels, and each imports only what stands lower; `ARCHITECTURE.md` has the table, and a test
 //! enforces it.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod health;

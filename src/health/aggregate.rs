@@ -283,13 +283,8 @@ mod tests {
     use crate::config::health::{Probe, Timing};
     use crate::health::outcome::Outcome;
 
-    const TIMING: Timing = Timing {
-        interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(2),
-        fail_after: 3,
-        pass_after: 2,
-        degraded_after: None,
-    };
+    const TIMING: Timing =
+        Timing { interval: Duration::from_secs(5), timeout: Duration::from_secs(2), fail_after: 3, pass_after: 2, degraded_after: None };
 
     /// mongodb ← api ← dashboard, and `other` by itself.
     fn checks() -> Vec<Check> {

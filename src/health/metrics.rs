@@ -55,7 +55,11 @@ impl Metrics {
                 metrics.results.get_or_create_owned(&labels(&check.name, reason));
             }
         }
-        registry.register("bellwether_check_results", "Looks at a check by the reason of their failure, none for a pass", metrics.results.clone());
+        registry.register(
+            "bellwether_check_results",
+            "Looks at a check by the reason of their failure, none for a pass",
+            metrics.results.clone(),
+        );
         registry.register("bellwether_check_transitions", "Changes of the verdict on a check", metrics.transitions.clone());
         registry.register("bellwether_check_duration_seconds", "Duration of looks at a check", metrics.duration.clone());
         registry.register_collector(Box::new(BoardCollector(Arc::clone(board))));

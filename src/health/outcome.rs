@@ -113,7 +113,8 @@ impl Reason {
             Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => Self::Unreachable,
             _ => {
                 let text = error.to_string();
-                let is_dns = ["failed to lookup", "Name or service", "name resolution", "nodename"].iter().any(|words| text.contains(words));
+                let is_dns =
+                    ["failed to lookup", "Name or service", "name resolution", "nodename"].iter().any(|words| text.contains(words));
                 if is_dns { Self::Dns } else { Self::Other }
             }
         }

@@ -43,7 +43,46 @@ pub async fn run(board: Arc<Board>, metrics: Metrics, stop: CancellationToken) -
     Ok(())
 }
 
-/// Looks at one check.
+/// Looks at every check once.
+///
+/// # Errors
+/// When the HTTP client cannot be made.
+pub async fn once(board: &Arc<Board>) -> PartResult {
+    let client = http_client()?;
+    let looks = (0..board.checks().len()).map(|number| {
+        let prober = Prober::new(&board.checks()[number].probe, &client);
+        async move {
+            let outcome = look(&prober, board.checks()[number].timing.timeout, &mut None).await;
+            board.observe(number, outcome, Now::read());
+        }
+    });
+    futures_util::future::join_all(looks).await;
+    Ok(())
+}
+
+/// One look. It ends at the deadline, whatever the component does. `hanging` takes an attempt that was late and may
+/// not be dropped; while it runs, no other is started.
+async fn look(prober: &Prober, timeout: Duration, hanging: &mut Option<JoinHandle<Outcome>>) -> Outcome {
+    if hanging.as_ref().is_some_and(|attempt| !attempt.is_finished()) {
+        return Outcome::fail(Reason::Timeout, timeout);
+    }
+    *hanging = None;
+    let mut attempt = prober.start();
+    match tokio::time::timeout(timeout, &mut attempt).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Outcome::fail(Reason::Panic, Duration::ZERO),
+        Err(_) => {
+            if prober.may_be_dropped() {
+                attempt.abort();
+            } else {
+                *hanging = Some(attempt);
+            }
+            Outcome::fail(Reason::Timeout, timeout)
+        }
+    }
+}
+
+/// Looks at one check on its beat.
 struct Watcher {
     board: Arc<Board>,
     number: usize,
@@ -53,7 +92,7 @@ struct Watcher {
     wake: Arc<Notify>,
     /// The checks that depend on this one.
     children: Vec<Arc<Notify>>,
-    /// An attempt that was late and may not be dropped. While it runs, no other is started.
+    /// An attempt that was late and may not be dropped.
     hanging: Option<JoinHandle<Outcome>>,
 }
 
@@ -81,34 +120,13 @@ impl Watcher {
         let mut stretch = 0.5 + 0.5 * fastrand::f64();
         loop {
             let begin = Instant::now();
-            let outcome = self.look(timing.timeout).await;
+            let outcome = look(&self.prober, timing.timeout, &mut self.hanging).await;
             self.record(outcome);
             tokio::select! {
                 () = tokio::time::sleep_until(begin + timing.interval.mul_f64(stretch)) => {}
                 () = self.wake.notified() => {}
             }
             stretch = 0.9 + 0.2 * fastrand::f64();
-        }
-    }
-
-    /// One look. It ends at the deadline, whatever the component does.
-    async fn look(&mut self, timeout: Duration) -> Outcome {
-        if self.hanging.as_ref().is_some_and(|attempt| !attempt.is_finished()) {
-            return Outcome::fail(Reason::Timeout, timeout);
-        }
-        self.hanging = None;
-        let mut attempt = self.prober.start();
-        match tokio::time::timeout(timeout, &mut attempt).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Outcome::fail(Reason::Panic, Duration::ZERO),
-            Err(_) => {
-                if self.prober.may_be_dropped() {
-                    attempt.abort();
-                } else {
-                    self.hanging = Some(attempt);
-                }
-                Outcome::fail(Reason::Timeout, timeout)
-            }
         }
     }
 

@@ -12,9 +12,5 @@ pub(super) async fn ask(mongo: &Mongo) -> Answer {
     let command = |command| database.run_command(command);
     command(doc! { "ping": 1 }).await.map_err(|error| refused(StoreError::from_driver(&error)))?;
     let hello = command(doc! { "hello": 1 }).await.map_err(|error| refused(StoreError::from_driver(&error)))?;
-    if is_usable(&hello) {
-        Ok(())
-    } else {
-        Err((Reason::NotPrimary, Some("the server is neither primary nor secondary".to_owned())))
-    }
+    if is_usable(&hello) { Ok(()) } else { Err((Reason::NotPrimary, Some("the server is neither primary nor secondary".to_owned()))) }
 }
