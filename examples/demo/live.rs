@@ -141,7 +141,12 @@ fn render(stage: &Stage, view: &View, act: &Act) -> String {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec()).set_content_arrangement(ContentArrangement::Dynamic);
+    // A terminal that tells no useful width would get one letter a line.
+    let arrangement = match table.width() {
+        Some(width) if width >= 60 => ContentArrangement::Dynamic,
+        _ => ContentArrangement::Disabled,
+    };
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header.to_vec()).set_content_arrangement(arrangement);
     table
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Mongod {
         Ok(mongod)
     }
 
-    async fn accept(&mut self, log: &PathBuf) -> Result<()> {
+    async fn accept(&mut self, log: &Path) -> Result<()> {
         let port = self.port;
         let child = &mut self.child;
         let opened = until(START_LIMIT, async || {

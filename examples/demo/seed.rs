@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, IndexOptions};
@@ -71,8 +71,18 @@ const INDEXES: &[Index] = &[
     ttl("project_schema_index_logs", &[("created_at", 1)], 7),
 ];
 
+/// What the driver says is left out, as it may quote the URI with its password.
+pub async fn parse(uri: &str) -> Result<ClientOptions> {
+    ClientOptions::parse(uri).await.map_err(|_| {
+        anyhow!(
+            "MONGODB_URI cannot be used: check its scheme, its host and its options (socketTimeoutMS and timeoutMS \
+             are unknown to the Rust driver), and write special characters of a password percent-encoded"
+        )
+    })
+}
+
 pub async fn connect(uri: &str) -> Result<Client> {
-    let mut options = ClientOptions::parse(uri).await.context("MONGODB_URI cannot be read")?;
+    let mut options = parse(uri).await?;
     options.app_name = Some("bellwether-demo".to_owned());
     options.server_selection_timeout = Some(Duration::from_secs(10));
     Client::with_options(options).context("MONGODB_URI cannot be used")
@@ -80,7 +90,10 @@ pub async fn connect(uri: &str) -> Result<Client> {
 
 /// Refuses a database that holds anything: the demo must never mix with real data.
 pub async fn seed(database: &Database) -> Result<()> {
-    let present = database.list_collection_names().await.context("MongoDB does not answer; check MONGODB_URI")?;
+    let present = database
+        .list_collection_names()
+        .await
+        .map_err(|_| anyhow!("MongoDB does not answer, or does not let this user list collections: check MONGODB_URI"))?;
     ensure!(present.is_empty(), "the database {} is not empty, so it is not touched", database.name());
     for index in INDEXES {
         create(database, index).await.with_context(|| format!("cannot index {}", index.collection))?;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mongodb::Database;
 use mongodb::bson::oid::ObjectId;
-use mongodb::options::ClientOptions;
 use tempfile::TempDir;
 
 use crate::agent::Agent;
@@ -117,6 +116,6 @@ pub struct Ended {
 
 /// Host and port alone: a URI may carry a password.
 async fn server_name(uri: &str) -> Result<String> {
-    let options = ClientOptions::parse(uri).await.context("MONGODB_URI cannot be read")?;
+    let options = seed::parse(uri).await?;
     Ok(options.hosts.first().map_or_else(|| "mongodb".to_owned(), ToString::to_string))
 }
