@@ -63,7 +63,8 @@ live_scrape() {
   started+=($!)
 
   sidecar_port=$(free_port)
-  MONGODB_URI="mongodb://127.0.0.1:$mongodb_port" BELLWETHER_LISTEN="127.0.0.1:$sidecar_port" \
+  # With these variables alone: whatever else is set where this runs must not change what is tested.
+  env -i MONGODB_URI="mongodb://127.0.0.1:$mongodb_port" BELLWETHER_LISTEN="127.0.0.1:$sidecar_port" \
     BELLWETHER_STATE_DIR="$work/state" "$built/bellwether" run --profile decisionbox >"$work/sidecar.log" 2>&1 &
   sidecar=$!
   started+=("$sidecar")

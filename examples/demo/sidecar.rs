@@ -57,6 +57,9 @@ impl Sidecar {
         let child = Command::new(&program)
             .args(["run", "--profile", "decisionbox", "--config"])
             .arg(&config)
+            // Nothing of the caller's environment: a MONGODB_URI_FILE in it would win over the URI given here.
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG" || name == "RUST_BACKTRACE"))
             .env("MONGODB_URI", watched.mongodb_uri)
             .env("MONGODB_DB", watched.mongodb_database)
             .env("API_URL", watched.api_url)

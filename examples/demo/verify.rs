@@ -63,9 +63,13 @@ pub async fn play(stage: &mut Stage, report: &mut Report) -> Result<()> {
     report.add("metrics as Prometheus text", text_exposition(&stage.sidecar).await);
     report.add("metrics as OpenMetrics", open_metrics(&stage.sidecar).await);
     logs(stage, report).await?;
+    stage.sidecar.alive()?;
     store(stage, report).await?;
+    stage.sidecar.alive()?;
     outage(stage, report).await?;
-    // Lines that were counted twice show here, however late that happened.
+    stage.sidecar.alive()?;
+    // Both once more, after the outage. Lines that were counted twice show here, however late that happened.
+    report.add("runs by status still are those of MongoDB", runs_match(stage).await?);
     let log = stage.agent.pause().await;
     report.add("every log line is still counted once", lines_counted(&stage.sidecar, &log).await);
     Ok(())
@@ -136,25 +140,25 @@ async fn lines_counted(sidecar: &Sidecar, log: &AgentLog) -> Seen {
 }
 
 async fn store(stage: &Stage, report: &mut Report) -> Result<()> {
-    // Nothing writes while the pause is held, so both sides must come to the same.
-    let feeder = stage.feeder.as_ref().context("the feeder was not started")?;
-    let _pause = feeder.pause().await;
-    let stored = seed::runs_by_status(&stage.database).await?;
-    report.add("runs by status are those of MongoDB", runs_match(&stage.sidecar, &stored).await);
+    report.add("runs by status are those of MongoDB", runs_match(stage).await?);
     report.add("the secret in plaintext is seen", unencrypted_secrets(&stage.sidecar).await);
     Ok(())
 }
 
-async fn runs_match(sidecar: &Sidecar, stored: &BTreeMap<String, u64>) -> Seen {
+/// Nothing writes while the feeder is paused, so both sides must come to the same.
+async fn runs_match(stage: &Stage) -> Result<Seen> {
+    let feeder = stage.feeder.as_ref().context("the feeder was not started")?;
+    let _pause = feeder.pause().await;
+    let stored = seed::runs_by_status(&stage.database).await?;
     let stored: BTreeMap<String, u64> =
         STATUSES.iter().map(|status| ((*status).to_owned(), stored.get(*status).copied().unwrap_or(0))).collect();
-    until(LIMIT, async || {
-        let shown = sidecar.scrape().await?.by("decisionbox_runs", "status");
+    let seen = until(LIMIT, async || {
+        let shown = stage.sidecar.scrape().await?.by("decisionbox_runs", "status");
         let equal =
             shown.len() == stored.len() && stored.iter().all(|(status, runs)| shown.get(status).is_some_and(|value| same(*value, *runs)));
         if equal { Ok(named(&shown)) } else { Err(format!("{} instead of {stored:?}", named(&shown))) }
-    })
-    .await
+    });
+    Ok(seen.await)
 }
 
 async fn unencrypted_secrets(sidecar: &Sidecar) -> Seen {
