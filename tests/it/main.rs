@@ -1,1 +1,3 @@
 mod observability;
+
+fn main(){}

@@ -40,6 +40,8 @@ const CORE_PANELS: [&str; 14] = [
 
 type Labels = BTreeSet<String>;
 type Problems = Vec<String>;
+/// Puts a fault into a rule.
+type Plant = fn(&mut Rule);
 
 fn read(path: &str) -> String {
     let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -96,8 +98,11 @@ impl Golden {
     }
 }
 
-/// The name and the labels of a line such as `name{label="value"} 1`.
-fn parse_sample(line: &str) -> Result<(&str, Vec<(String, String)>), String> {
+/// A name and its labels with their values.
+type Sample<'a> = (&'a str, Vec<(String, String)>);
+
+/// Reads a line such as `name{label="value"} 1`.
+fn parse_sample(line: &str) -> Result<Sample<'_>, String> {
     let bad = || format!("not a sample: {line:?}");
     let end = line.find(['{', ' ']).ok_or_else(bad)?;
     let (name, mut rest) = line.split_at(end);
@@ -686,7 +691,7 @@ fn faults_in_a_rule_are_found() {
     let (golden, all, tests) = (Golden::load(), rules(), rule_tests());
     let good = all.iter().find(|rule| rule.name() == "DecisionBoxComponentDown").expect("is there");
     let sections = anchors(&read(RUNBOOK));
-    let faults: [(&str, fn(&mut Rule)); 10] = [
+    let faults: [(&str, Plant); 10] = [
         ("CamelCase", |rule| rule.alert = Some("decisionbox_down".into())),
         ("severity", |rule| drop(rule.labels.insert("severity".into(), "page".into()))),
         ("threshold", |rule| rule.expr.push_str(" or vector(1)")),
