@@ -1,6 +1,6 @@
 //! The integration tests: one binary, real sockets, real servers.
 
 mod command_line;
-mod health;
+mod observability;
 mod sidecar;
 mod tidy;
