@@ -55,7 +55,6 @@ pub struct Surface {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(surface: Arc<Surface>) -> Router {
     Router::new()
         .route("/", get(index))

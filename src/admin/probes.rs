@@ -148,7 +148,7 @@ impl Line {
 impl Options {
     fn parse(query: Option<&str>) -> Self {
         let mut options = Self::default();
-        for (key, value) in query.map(|query| form(query)).into_iter().flatten() {
+        for (key, value) in query.map(form).into_iter().flatten() {
             match key.as_str() {
                 "verbose" => options.verbose = value != "false" && value != "0",
                 "exclude" => options.exclude.push(value),
