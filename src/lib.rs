@@ -4,6 +4,7 @@
 //! enforces it.
 
 pub mod clock;
+pub mod collect;
 pub mod config;
 pub mod metrics;
 pub mod profiles;
