@@ -1,1 +1,3 @@
-fn main() {}
+mod collect;
+mod mongod;
+mod retention;
