@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod collect;
 pub mod config;
 pub mod health;
 pub mod metrics;

@@ -297,6 +297,9 @@ fn check_operators(value: &serde_json::Value, complain: &mut Complaints<'_>) {
                 if key == "older_than" && value.as_str().is_none_or(|text| crate::units::parse_duration(text).is_err()) {
                     complain.say("older_than is followed by a duration, such as { older_than: 30m }".to_owned());
                 }
+                if key == "older_than" && map.len() > 1 {
+                    complain.say("older_than stands alone: it sets the date's type and bound by itself".to_owned());
+                }
                 check_operators(value, complain);
             }
         }

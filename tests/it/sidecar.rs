@@ -154,6 +154,19 @@ impl Sidecar {
         (status, std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap()))
     }
 
+    /// Waits until it has ended by itself; its exit code and its log.
+    #[track_caller]
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + WAIT_LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.log());
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Ends it at once and returns its folder.
     pub fn kill(mut self) -> TempDir {
         self.child.kill().unwrap();
