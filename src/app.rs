@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::admin::{self, Surface};
 use crate::app::state_dir::{StateDir, StateDirError};
 use crate::clock::Now;
+use crate::collect::{CollectError, Collectors};
 use crate::config::Config;
 use crate::health;
 use crate::health::board::Board;
@@ -24,6 +25,7 @@ use crate::runtime::latch::Latch;
 use crate::runtime::listen::serve;
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
+use crate::series::families::Overflow;
 
 /// How long `/startupz` waits for the first round of checks.
 const STARTUP_GRACE: Duration = Duration::from_secs(3);
@@ -50,6 +52,9 @@ pub enum AppError {
     /// Another process writes to the same folder.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// The collectors of the database cannot be made.
+    #[error("cannot make the collectors")]
+    Collect(#[from] CollectError),
     /// A part ended although nobody asked it to, failed, or did not stop.
     #[error(transparent)]
     Part(#[from] SuperviseError),
@@ -128,6 +133,14 @@ fn start(
     let board = Arc::new(Board::new(&config.health, Now::read()));
     let health_metrics = HealthMetrics::register(&board, &mut registry);
     supervisor.spawn("health", health::schedule::run(Arc::clone(&board), health_metrics, shutdown.token()));
+
+    let mut overflow = Overflow::default();
+    if let Some(store) = &config.stores.mongodb {
+        let collectors = Collectors::new(&config.collect, store, state_dir.map(StateDir::path), &mut registry)?;
+        overflow.0.extend(collectors.families());
+        supervisor.spawn("collect", collectors.run(shutdown.token()));
+    }
+    registry.register_collector(Box::new(overflow));
 
     let caught_up = Latch::default();
     caught_up.set();

@@ -6,6 +6,7 @@
 mod collect;
 mod command_line;
 mod component;
+mod golden;
 mod health;
 mod metrics;
 mod mongod;
