@@ -8,6 +8,7 @@ pub mod collect;
 pub mod config;
 pub mod metrics;
 pub mod profiles;
+pub mod retention;
 pub mod runtime;
 pub mod secret;
 pub mod series;

@@ -44,6 +44,7 @@ impl Sidecar {
         let collectors = Collectors::new(&config(), store, state, &mut registry).expect("collectors");
         let (families, stop) = (collectors.families(), CancellationToken::new());
         let running = collectors.run(stop.clone());
+        #[expect(clippy::disallowed_methods, reason = "there is no supervisor in a test; `stop` joins it")]
         let task = tokio::spawn(async move { running.await.map_err(|error| error.to_string()) });
         Self { families, registry, stop, task }
     }
