@@ -12,6 +12,7 @@ pub mod config;
 pub mod health;
 pub mod metrics;
 pub mod profiles;
+pub mod retention;
 pub mod runtime;
 pub mod secret;
 pub mod series;

@@ -44,6 +44,7 @@ impl Sidecar {
         let collectors = Collectors::new(&config(), store, state, &mut registry).expect("collectors");
         let (families, stop) = (collectors.families(), CancellationToken::new());
         let running = collectors.run(stop.clone());
+        #[expect(clippy::disallowed_methods, reason = "there is no supervisor in a test; `stop` joins it")]
         let task = tokio::spawn(async move { running.await.map_err(|error| error.to_string()) });
         Self { families, registry, stop, task }
     }
@@ -273,6 +274,32 @@ async fn both_generations_of_debug_logs_and_all_ends_of_runs_are_counted_exactly
     assert_eq!(sidecar.exposed("decisionbox_discovery_duration_seconds_sum"), Some(646.0));
     assert_eq!(sidecar.exposed("decisionbox_llm_call_duration_seconds_sum"), Some(303.4));
     sidecar.stop().await;
+}
+
+/// The application's index on `status` is enough: runs of early releases hold all their steps and are large.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counting_by_an_indexed_field_reads_no_document() {
+    let server = Mongod::start().await;
+    let database = server.database(DATABASE).await;
+    let now = now(&database).await;
+    seed_runs(&database, now).await;
+    let index = mongodb::IndexModel::builder().keys(doc! { "status": 1 }).build();
+    database.collection::<Document>("discovery_runs").create_index(index).await.expect("an index");
+    profile(&database).await;
+    let sidecar = Sidecar::start(&server.store(DATABASE), None);
+    sidecar.looks(&["decisionbox_runs"]).await;
+    sidecar.check(&[("decisionbox_runs", &["cancelled"], 3.0), ("decisionbox_runs", &["other"], 3.0)]);
+    sidecar.stop().await;
+    let operations = profiled(&database).await;
+    let counted: Vec<&Document> = operations.iter().filter(|operation| operation.to_string().contains("$cond")).collect();
+    assert!(!counted.is_empty());
+    for operation in counted {
+        assert_eq!(
+            (operation.get_i32("docsExamined").ok(), operation.get_str("planSummary").ok()),
+            (Some(0), Some("IXSCAN { status: 1 }")),
+            "{operation}"
+        );
+    }
 }
 
 fn call(time: i64) -> Document {

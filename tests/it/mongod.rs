@@ -222,7 +222,6 @@ pub async fn profiled(database: &Database) -> Vec<Document> {
     found
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the server is comes from whoever runs the tests")]
 fn executable() -> PathBuf {
     if let Some(path) = std::env::var_os("BELLWETHER_MONGOD") {
         return path.into();

@@ -1,0 +1,174 @@
+//! What refers to the documents that would go.
+//!
+//! Only here the `_id`s of documents are read, with nothing else of them but their date and group. The choice of those
+//! that go is pure.
+
+use std::collections::HashMap;
+
+use mongodb::Database;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+
+use crate::config::retention::{IdForm, Policy};
+use crate::retention::shape::Window;
+use crate::retention::{LIMIT, RetentionError};
+use crate::store::mongodb::within;
+
+/// For more documents than this the children are not counted, and the plan says so.
+const MOST: usize = 100_000;
+
+/// How many `_id`s are looked up at once: as many as a batch deletes.
+const CHUNK: usize = 500;
+
+/// A document that is older than the cutoff.
+#[derive(Clone, Debug, PartialEq)]
+struct Expired {
+    id: Bson,
+    date: i64,
+    group: Bson,
+}
+
+/// How many documents of each child collection refer to what would go; `None` where that would be too much to count.
+pub(super) async fn count(policy: &Policy, database: &Database, window: Window) -> Result<Option<Vec<u64>>, RetentionError> {
+    if policy.children.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let expired = expired(policy, database, window).await?;
+    if expired.len() > MOST {
+        return Ok(None);
+    }
+    let young = match &policy.keep_last {
+        Some(last) => young(policy, database, window, &last.per).await?,
+        None => HashMap::new(),
+    };
+    let keep = policy.keep_last.as_ref().map_or(0, |last| u64::from(last.count));
+    let going = choose(expired, &young, keep);
+    let mut counts = Vec::with_capacity(policy.children.len());
+    for child in &policy.children {
+        let mut count = 0;
+        for chunk in going.chunks(CHUNK) {
+            let ids: Vec<Bson> = chunk.iter().map(|id| reference(id, child.id)).collect();
+            let collection = database.collection::<RawDocumentBuf>(&child.collection);
+            let filter = doc! { &child.field: { "$in": ids } };
+            let counting = within(LIMIT, async move { collection.count_documents(filter).max_time(LIMIT).await });
+            count += counting.await.map_err(|source| RetentionError::store(policy, "counting what refers to the documents", source))?;
+        }
+        counts.push(count);
+    }
+    Ok(Some(counts))
+}
+
+async fn expired(policy: &Policy, database: &Database, window: Window) -> Result<Vec<Expired>, RetentionError> {
+    let collection = database.collection::<Document>(&policy.collection);
+    let field = policy.field.clone();
+    let group = policy.keep_last.as_ref().map(|last| last.per.clone());
+    let mut projection = doc! { "_id": 1, &field: 1 };
+    projection.extend(group.iter().map(|group| (group.clone(), Bson::Int32(1))));
+    let filter = window.expired(&field);
+    within(LIMIT, async move {
+        // By the index alone: a second key would make the server sort whole documents.
+        let found = collection.find(filter).sort(doc! { &field: -1 }).projection(projection);
+        let mut cursor = found.limit(i64::try_from(MOST + 1).unwrap_or(i64::MAX)).max_time(LIMIT).await?;
+        let mut expired = Vec::new();
+        while cursor.advance().await? {
+            let document = cursor.deserialize_current()?;
+            let date = at(&document, &field).and_then(Bson::as_datetime).map(|date| date.timestamp_millis());
+            if let (Some(id), Some(date)) = (document.get("_id"), date) {
+                let group = group.as_deref().and_then(|group| at(&document, group)).cloned().unwrap_or(Bson::Null);
+                expired.push(Expired { id: id.clone(), date, group });
+            }
+        }
+        Ok(expired)
+    })
+    .await
+    .map_err(|source| RetentionError::store(policy, "reading the ids of expired documents", source))
+}
+
+/// How many documents of each group are kept for their age, by the group's bytes.
+async fn young(policy: &Policy, database: &Database, window: Window, per: &str) -> Result<HashMap<Vec<u8>, u64>, RetentionError> {
+    let collection = database.collection::<Document>(&policy.collection);
+    let pipeline = vec![
+        doc! { "$match": window.young(&policy.field) },
+        doc! { "$group": { "_id": { "$ifNull": [format!("${per}"), Bson::Null] }, "n": { "$sum": 1_i64 } } },
+    ];
+    within(LIMIT, async move {
+        let mut cursor = collection.aggregate(pipeline).allow_disk_use(false).max_time(LIMIT).await?;
+        let mut groups = HashMap::new();
+        while cursor.advance().await? {
+            let group = cursor.deserialize_current()?;
+            let count = group.get_i64("n").ok().and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
+            groups.insert(key(group.get("_id").unwrap_or(&Bson::Null)), count);
+        }
+        Ok(groups)
+    })
+    .await
+    .map_err(|source| RetentionError::store(policy, "counting the groups of keep_last", source))
+}
+
+/// The `_id`s of the documents that would go: of each group, the newest `keep` stay, those that are young included.
+/// Of equally dated ones the lowest `_id` goes first.
+fn choose(mut expired: Vec<Expired>, young: &HashMap<Vec<u8>, u64>, keep: u64) -> Vec<Bson> {
+    expired.sort_by_cached_key(|document| (std::cmp::Reverse(document.date), std::cmp::Reverse(key(&document.id))));
+    let mut kept = young.clone();
+    let stays = |document: &Expired, kept: &mut HashMap<Vec<u8>, u64>| {
+        let kept = kept.entry(key(&document.group)).or_default();
+        *kept += 1;
+        *kept <= keep
+    };
+    expired.into_iter().filter(|document| !stays(document, &mut kept)).map(|document| document.id).collect()
+}
+
+/// Bytes that are the same for the same value.
+fn key(value: &Bson) -> Vec<u8> {
+    doc! { "": value.clone() }.to_vec().unwrap_or_default()
+}
+
+fn at<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
+    match path.split_once('.') {
+        None => document.get(path),
+        Some((first, rest)) => at(document.get_document(first).ok()?, rest),
+    }
+}
+
+/// How a child names a parent.
+fn reference(id: &Bson, form: IdForm) -> Bson {
+    match (form, id) {
+        (IdForm::ObjectidHex, Bson::ObjectId(id)) => Bson::String(id.to_hex()),
+        _ => id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mongodb::bson::oid::ObjectId;
+
+    fn document(id: i32, date: i64, group: &str) -> Expired {
+        Expired { id: id.into(), date, group: group.into() }
+    }
+
+    #[test]
+    fn the_newest_of_each_group_stay_and_young_ones_count_among_them() {
+        let expired = vec![document(1, 10, "a"), document(2, 20, "a"), document(3, 30, "a"), document(4, 10, "b"), document(5, 5, "c")];
+        let young = HashMap::from([(key(&"b".into()), 2)]);
+        assert_eq!(choose(expired.clone(), &young, 2), [Bson::from(4), Bson::from(1)], "newest first");
+        assert_eq!(choose(expired.clone(), &HashMap::new(), 0).len(), 5);
+        assert_eq!(choose(expired, &young, 99), Vec::<Bson>::new());
+    }
+
+    #[test]
+    fn equal_dates_are_told_apart_by_id_in_whatever_order_they_are_read() {
+        let mut expired = vec![document(1, 10, "a"), document(2, 10, "a"), document(3, 10, "a")];
+        let first = choose(expired.clone(), &HashMap::new(), 1);
+        expired.reverse();
+        assert_eq!(choose(expired, &HashMap::new(), 1), first);
+        assert_eq!(first.len(), 2);
+    }
+
+    #[test]
+    fn references_are_converted_as_declared() {
+        let id = ObjectId::from_bytes([7; 12]);
+        assert_eq!(reference(&id.into(), IdForm::ObjectidHex), Bson::from("070707070707070707070707"));
+        assert_eq!(reference(&id.into(), IdForm::Same), Bson::from(id));
+        assert_eq!(reference(&"uuid".into(), IdForm::ObjectidHex), Bson::from("uuid"));
+    }
+}

@@ -1,0 +1,267 @@
+//! What a plan needs to know of a collection, read without writing anything and without loading its documents.
+//!
+//! Counts are made by the server, each with a limit. They are taken one after the other: while the application writes,
+//! they may differ by what it wrote in between.
+
+use std::ops::Bound;
+
+use mongodb::Database;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::options::Hint;
+
+use crate::config::retention::{KeepLast, Policy};
+use crate::retention::children;
+use crate::retention::shape::{Window, dated, listed, missing, typed};
+use crate::retention::{LIMIT, RetentionError};
+use crate::store::mongodb::{Mongo, within};
+
+/// Every type but dates, lists, null, texts and numbers.
+const OTHER_TYPES: [&str; 13] = [
+    "object",
+    "binData",
+    "undefined",
+    "objectId",
+    "bool",
+    "regex",
+    "dbPointer",
+    "javascript",
+    "symbol",
+    "javascriptWithScope",
+    "timestamp",
+    "minKey",
+    "maxKey",
+];
+
+/// What there is in a collection, as a policy divides it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// The points in time by which it is divided.
+    pub window: Window,
+    /// All documents.
+    pub total: u64,
+    /// Older than the cutoff, with a date that was set.
+    pub expired: u64,
+    /// Of those, how many are among the newest of their group.
+    pub among_newest: u64,
+    /// Younger than the cutoff, or exactly as old.
+    pub young: u64,
+    /// Dated in the future.
+    pub future: u64,
+    /// Dated before 2000.
+    pub before_floor: u64,
+    /// The field is missing.
+    pub missing: u64,
+    /// The field is null.
+    pub null: u64,
+    /// The field is a text.
+    pub text: u64,
+    /// The field is a number.
+    pub number: u64,
+    /// The field is a list, or within one.
+    pub list: u64,
+    /// The field is of any other type.
+    pub other: u64,
+    /// The oldest date that was set, in milliseconds.
+    pub oldest: Option<i64>,
+    /// How the server would find the documents.
+    pub access: Access,
+    /// How many documents of each child collection would go; `None` where there are too many to count.
+    pub children: Option<Vec<u64>>,
+    /// The mean size of a document, where the user may know it.
+    pub mean_bytes: Option<f64>,
+}
+
+/// How the server would find the documents.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    /// By this index.
+    pub index: Option<String>,
+    /// By reading the whole collection.
+    pub scans: bool,
+    /// The index proves that no document has a list there.
+    pub proves_no_list: bool,
+}
+
+/// Reads the facts of a policy's collection. `now` is the database's clock, in milliseconds.
+///
+/// # Errors
+/// When the database does not answer, or not in time.
+pub async fn read(policy: &Policy, mongo: &Mongo, now: i64) -> Result<Facts, RetentionError> {
+    let window = Window::of(policy, now);
+    let database = mongo.database().await.map_err(|source| RetentionError::store(policy, "connecting", source))?;
+    let reader = Reader { policy, database: &database, window };
+    let (field, after, before) = (policy.field.as_str(), Bound::Excluded(now), Bound::Excluded(window.floor));
+    let access = reader.access().await?;
+    let list = if access.proves_no_list { 0 } else { reader.count(listed(field)).await? };
+    Ok(Facts {
+        window,
+        total: reader.total().await?,
+        expired: reader.count(window.expired(field)).await?,
+        among_newest: match &policy.keep_last {
+            Some(last) => reader.among_newest(last).await?,
+            None => 0,
+        },
+        young: reader.count(window.young(field)).await?,
+        future: reader.count(dated(field, after, Bound::Unbounded)).await?,
+        before_floor: reader.count(dated(field, Bound::Unbounded, before)).await?,
+        missing: reader.count(missing(field)).await?,
+        null: reader.count(typed(field, &["null"])).await?,
+        text: reader.count(typed(field, &["string"])).await?,
+        number: reader.count(typed(field, &["number"])).await?,
+        list,
+        other: reader.count(typed(field, &OTHER_TYPES)).await?,
+        oldest: reader.oldest().await?,
+        access,
+        children: children::count(policy, &database, window).await?,
+        mean_bytes: reader.mean_bytes().await,
+    })
+}
+
+struct Reader<'a> {
+    policy: &'a Policy,
+    database: &'a Database,
+    window: Window,
+}
+
+// === impl Reader ===
+
+impl Reader<'_> {
+    async fn count(&self, filter: Document) -> Result<u64, RetentionError> {
+        let collection = self.database.collection::<RawDocumentBuf>(&self.policy.collection);
+        within(LIMIT, async move { collection.count_documents(filter).max_time(LIMIT).await })
+            .await
+            .map_err(|source| RetentionError::store(self.policy, "counting documents by their date", source))
+    }
+
+    /// By the index on `_id`, which reads no document.
+    async fn total(&self) -> Result<u64, RetentionError> {
+        let collection = self.database.collection::<RawDocumentBuf>(&self.policy.collection);
+        let hint = Hint::Keys(doc! { "_id": 1 });
+        within(LIMIT, async move { collection.count_documents(doc! {}).hint(hint).max_time(LIMIT).await })
+            .await
+            .map_err(|source| RetentionError::store(self.policy, "counting all documents", source))
+    }
+
+    async fn oldest(&self) -> Result<Option<i64>, RetentionError> {
+        let (collection, field) = (self.database.collection::<Document>(&self.policy.collection), self.policy.field.clone());
+        let filter = self.window.plausible(&field);
+        // The date comes under a plain name, so that nothing needs to know where it stands.
+        let pipeline = vec![
+            doc! { "$match": filter },
+            doc! { "$sort": { &field: 1 } },
+            doc! { "$limit": 1 },
+            doc! { "$project": { "_id": 0, "date": format!("${field}") } },
+        ];
+        let found = self.first(collection, pipeline, "looking for the oldest document").await?;
+        Ok(found.and_then(|found| found.get_datetime("date").ok().map(|date| date.timestamp_millis())))
+    }
+
+    /// Of each group the newest N stay. The young ones are the newest; of the expired ones as many stay as are missing
+    /// to N. Dates in the future take no place: they are no proof that there is something newer.
+    async fn among_newest(&self, last: &KeepLast) -> Result<u64, RetentionError> {
+        let collection = self.database.collection::<Document>(&self.policy.collection);
+        let (date, cutoff) = (format!("${}", self.policy.field), mongodb::bson::DateTime::from_millis(self.window.cutoff));
+        let is_expired = doc! { "$lt": [&date, cutoff] };
+        let open = doc! { "$max": [0_i64, { "$subtract": [i64::from(last.count), "$young"] }] };
+        let pipeline = vec![
+            doc! { "$match": self.window.plausible(&self.policy.field) },
+            doc! { "$group": {
+                "_id": { "$ifNull": [format!("${}", last.per), Bson::Null] },
+                "expired": { "$sum": { "$cond": [&is_expired, 1_i64, 0_i64] } },
+                "young": { "$sum": { "$cond": [&is_expired, 0_i64, 1_i64] } },
+            } },
+            doc! { "$group": { "_id": Bson::Null, "n": { "$sum": { "$min": ["$expired", open] } } } },
+        ];
+        let found = self.first(collection, pipeline, "counting the newest of each group").await?;
+        Ok(found.and_then(|found| u64::try_from(found.get_i64("n").ok()?).ok()).unwrap_or_default())
+    }
+
+    /// A figure for people: where the user may not ask for it, the plan goes without.
+    async fn mean_bytes(&self) -> Option<f64> {
+        let collection = self.database.collection::<Document>(&self.policy.collection);
+        let size = doc! { "$project": { "_id": 0, "n": "$storageStats.avgObjSize" } };
+        let pipeline = vec![doc! { "$collStats": { "storageStats": {} } }, size];
+        match self.first(collection, pipeline, "asking for sizes").await.ok()??.get("n")? {
+            Bson::Int32(size) => Some(f64::from(*size)),
+            #[expect(clippy::cast_precision_loss, reason = "a document has at most 16 MiB")]
+            Bson::Int64(size) => Some(*size as f64),
+            Bson::Double(size) => Some(*size),
+            _ => None,
+        }
+    }
+
+    async fn access(&self) -> Result<Access, RetentionError> {
+        let database = self.database.clone();
+        let (filter, sort) = (self.window.expired(&self.policy.field), doc! { &self.policy.field: 1 });
+        let find = doc! { "find": &self.policy.collection, "filter": filter, "sort": sort };
+        let command = doc! { "explain": find, "verbosity": "queryPlanner", "maxTimeMS": 5000 };
+        let reply = within(LIMIT, async move { database.run_command(command).await })
+            .await
+            .map_err(|source| RetentionError::store(self.policy, "asking how the documents would be found", source))?;
+        let mut access = Access::default();
+        let planner = reply.get_document("queryPlanner").cloned().unwrap_or_default();
+        walk(&planner, &mut access);
+        Ok(access)
+    }
+
+    async fn first(
+        &self,
+        collection: mongodb::Collection<Document>,
+        pipeline: Vec<Document>,
+        step: &'static str,
+    ) -> Result<Option<Document>, RetentionError> {
+        within(LIMIT, async move {
+            let mut cursor = collection.aggregate(pipeline).allow_disk_use(false).max_time(LIMIT).await?;
+            if cursor.advance().await? { cursor.deserialize_current().map(Some) } else { Ok(None) }
+        })
+        .await
+        .map_err(|source| RetentionError::store(self.policy, step, source))
+    }
+}
+
+/// Finds the stages of the plan that was chosen, however deep servers of different versions and shards nest it.
+fn walk(plan: &Document, access: &mut Access) {
+    let stage = plan.get_str("stage").unwrap_or_default();
+    if stage == "COLLSCAN" {
+        access.scans = true;
+    } else if stage.ends_with("IXSCAN") {
+        let is_false = |name| plan.get_bool(name).ok() == Some(false);
+        let proves = is_false("isMultiKey") && is_false("isPartial");
+        access.proves_no_list = proves && (access.index.is_none() || access.proves_no_list);
+        access.index = plan.get_str("indexName").ok().map(str::to_owned).or(access.index.take());
+    }
+    for (key, value) in plan {
+        match value {
+            // Plans that were not chosen, and the query itself.
+            _ if matches!(key.as_str(), "rejectedPlans" | "parsedQuery" | "slotBasedPlan" | "indexBounds") => {}
+            Bson::Document(inner) => walk(inner, access),
+            Bson::Array(items) => items.iter().filter_map(Bson::as_document).for_each(|inner| walk(inner, access)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(plan: Document) -> Access {
+        let mut access = Access::default();
+        walk(&plan, &mut access);
+        access
+    }
+
+    #[test]
+    fn the_chosen_plan_is_found_at_any_depth() {
+        let scan = doc! { "stage": "IXSCAN", "indexName": "created_at_-1", "isMultiKey": false, "isPartial": false };
+        let classic = doc! { "winningPlan": { "stage": "FETCH", "inputStage": scan.clone() }, "rejectedPlans": [{ "stage": "COLLSCAN" }] };
+        let expected = Access { index: Some("created_at_-1".to_owned()), scans: false, proves_no_list: true };
+        assert_eq!(access(classic.clone()), expected);
+        assert_eq!(access(doc! { "winningPlan": { "queryPlan": classic.clone(), "slotBasedPlan": { "stages": "x" } } }), expected);
+        let sharded = doc! { "winningPlan": { "stage": "SHARD_MERGE", "shards": [classic, { "winningPlan": { "stage": "COLLSCAN" } }] } };
+        assert_eq!(access(sharded), Access { scans: true, ..expected.clone() });
+        let mut multikey = scan;
+        multikey.insert("isMultiKey", true);
+        assert!(!access(doc! { "winningPlan": multikey }).proves_no_list);
+    }
+}
