@@ -20,6 +20,7 @@ use crate::health;
 use crate::health::board::Board;
 use crate::health::metrics::Metrics as HealthMetrics;
 use crate::metrics::registry;
+use crate::retention::TtlObserver;
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::latch::Latch;
 use crate::runtime::listen::serve;
@@ -139,6 +140,8 @@ fn start(
         let collectors = Collectors::new(&config.collect, store, state_dir.map(StateDir::path), &mut registry)?;
         overflow.0.extend(collectors.families());
         supervisor.spawn("collect", collectors.run(shutdown.token()));
+        let ttl = TtlObserver::new(&config.retention.ttl, store, &mut registry);
+        supervisor.spawn("retention", ttl.run(shutdown.token()));
     }
     registry.register_collector(Box::new(overflow));
 

@@ -7,6 +7,7 @@ mod check;
 mod export;
 mod logging;
 mod probe;
+mod retention;
 mod run;
 
 use std::error::Error;
@@ -42,7 +43,7 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// What is known about the application: see `bellwether export profile --help`.
+    /// What is known about the application: `bellwether export profile NAME` shows it.
     #[arg(long, global = true, value_parser = profile_names(), env = "BELLWETHER_PROFILE")]
     profile: Option<String>,
     /// A YAML file that overrides the profile key by key.
@@ -64,6 +65,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Looks at every component once and shows what was found.
     Probe(probe::ProbeArgs),
+    /// Shows what retention policies would do.
+    Retention(retention::RetentionArgs),
     /// Writes what belongs to this version: the schema of configuration files, a profile.
     Export(export::ExportArgs),
 }
@@ -73,6 +76,9 @@ struct RunArgs {
     /// Where probes, metrics and health are served; overrides `listen`.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Reads logs from the standard input too, as the input `stdin`.
+    #[arg(long)]
+    stdin: bool,
 }
 
 /// A failure of a subcommand, with the code that the process ends with.
@@ -99,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(global, arguments, &environment),
         Command::Check(arguments) => check::check(global, arguments, &environment),
         Command::Probe(arguments) => probe::probe(global, arguments, &environment),
+        Command::Retention(arguments) => retention::retention(global, arguments, &environment),
         Command::Export(arguments) => export::export(arguments),
     });
     match done {

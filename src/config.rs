@@ -112,7 +112,7 @@ pub struct Request<'a> {
     pub file: Option<&'a Path>,
     /// Overrides `listen`.
     pub listen: Option<SocketAddr>,
-    /// Lets the logs tell every fact, for a replay that has no database beside it.
+    /// Reads `logs` alone and lets them tell every fact, for a replay that has nothing beside it.
     pub logs_only: bool,
 }
 
@@ -129,6 +129,9 @@ pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, 
         Some(file) => merge(base, file),
         None => base,
     };
+    if request.logs_only {
+        node.keep_keys(&["logs", "sources"]);
+    }
     drop_disabled(&mut node);
     expand_tree(&mut node, environment, &mut problems);
     let raw: Option<RawConfig> = decode(&node, &mut problems);
