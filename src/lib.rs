@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod logs;
 pub mod metrics;
 pub mod profiles;
 pub mod runtime;
