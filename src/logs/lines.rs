@@ -24,6 +24,12 @@ pub enum Piece<'a> {
 // === impl Lines ===
 
 impl Lines {
+    /// A stream that is taken up where it was left: within a line that is passed over, or at the begin of a line.
+    #[must_use]
+    pub fn at(skipping: bool) -> Self {
+        Self { rest: Vec::new(), skipping }
+    }
+
     /// Takes the next bytes of the stream.
     pub fn feed(&mut self, mut bytes: &[u8], max_line: usize, mut found: impl FnMut(Piece<'_>)) {
         if self.skipping {
@@ -76,6 +82,7 @@ impl Lines {
     }
 
     /// The memory that is held between two pieces.
+    #[cfg(test)]
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.rest.capacity()

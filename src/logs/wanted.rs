@@ -147,7 +147,6 @@ pub fn first_word(name: &[u8]) -> u64 {
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "only the low bits of a hash are used")]
 fn hash(word: u64, length: usize) -> usize {
     ((word ^ length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
 }
