@@ -19,10 +19,10 @@ use crate::config::Config;
 use crate::health;
 use crate::health::board::Board;
 use crate::health::metrics::Metrics as HealthMetrics;
+use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
 use crate::retention::TtlObserver;
 use crate::runtime::heartbeat::Heartbeat;
-use crate::runtime::latch::Latch;
 use crate::runtime::listen::serve;
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
@@ -56,6 +56,9 @@ pub enum AppError {
     /// The collectors of the database cannot be made.
     #[error("cannot make the collectors")]
     Collect(#[from] CollectError),
+    /// The log engine cannot be made.
+    #[error("cannot make the log engine")]
+    Logs(#[from] LogsError),
     /// A part ended although nobody asked it to, failed, or did not stop.
     #[error(transparent)]
     Part(#[from] SuperviseError),
@@ -143,10 +146,14 @@ fn start(
         let ttl = TtlObserver::new(&config.retention.ttl, store, &mut registry);
         supervisor.spawn("retention", ttl.run(shutdown.token()));
     }
+    let engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
+    engine.register(&mut registry);
+    registry.register_collector(Box::new(engine.families()));
+    overflow.0.push(engine.families());
     registry.register_collector(Box::new(overflow));
-
-    let caught_up = Latch::default();
-    caught_up.set();
+    let caught_up = engine.caught_up();
+    let stop = shutdown.token();
+    supervisor.spawn_thread("logs", move || engine.run(stop)).map_err(AppError::Runtime)?;
 
     let heartbeat = Heartbeat::new(Instant::now());
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));

@@ -6,6 +6,7 @@
 mod check;
 mod export;
 mod logging;
+mod logs;
 mod probe;
 mod retention;
 mod run;
@@ -28,6 +29,8 @@ const USAGE: u8 = 64;
 const UNAVAILABLE: u8 = 69;
 /// A failure within (EX_SOFTWARE).
 const SOFTWARE: u8 = 70;
+/// A file cannot be read (EX_IOERR).
+const IO: u8 = 74;
 /// Configuration (EX_CONFIG).
 const CONFIG: u8 = 78;
 
@@ -65,6 +68,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Looks at every component once and shows what was found.
     Probe(probe::ProbeArgs),
+    /// Works with logs.
+    Logs(logs::LogsArgs),
     /// Shows what retention policies would do.
     Retention(retention::RetentionArgs),
     /// Writes what belongs to this version: the schema of configuration files, a profile.
@@ -105,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(global, arguments, &environment),
         Command::Check(arguments) => check::check(global, arguments, &environment),
         Command::Probe(arguments) => probe::probe(global, arguments, &environment),
+        Command::Logs(arguments) => logs::logs(global, arguments, &environment),
         Command::Retention(arguments) => retention::retention(global, arguments, &environment),
         Command::Export(arguments) => export::export(arguments),
     });
