@@ -9,7 +9,7 @@ use mongodb::Database;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use crate::config::retention::{IdForm, Policy};
-use crate::retention::shape::Window;
+use crate::retention::shape::{Field, Window};
 use crate::retention::{LIMIT, RetentionError};
 use crate::store::mongodb::within;
 
@@ -27,15 +27,25 @@ struct Expired {
     group: Bson,
 }
 
-/// How many documents of each child collection refer to what would go; `None` where that would be too much to count.
-pub(super) async fn count(policy: &Policy, database: &Database, window: Window) -> Result<Option<Vec<u64>>, RetentionError> {
+/// What refers to the documents that would go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Children {
+    /// How many documents of each child collection; `None` where that would be too much to count.
+    pub counts: Option<Vec<u64>>,
+    /// How many expired documents are among the newest of their group, where that came out on the way.
+    pub among_newest: Option<u64>,
+}
+
+/// Counts what refers to the documents that would go.
+pub(super) async fn count(policy: &Policy, database: &Database, window: Window) -> Result<Children, RetentionError> {
     if policy.children.is_empty() {
-        return Ok(Some(Vec::new()));
+        return Ok(Children { counts: Some(Vec::new()), among_newest: None });
     }
     let expired = expired(policy, database, window).await?;
     if expired.len() > MOST {
-        return Ok(None);
+        return Ok(Children::default());
     }
+    let all = expired.len();
     let young = match &policy.keep_last {
         Some(last) => young(policy, database, window, &last.per).await?,
         None => HashMap::new(),
@@ -54,7 +64,7 @@ pub(super) async fn count(policy: &Policy, database: &Database, window: Window) 
         }
         counts.push(count);
     }
-    Ok(Some(counts))
+    Ok(Children { counts: Some(counts), among_newest: u64::try_from(all - going.len()).ok() })
 }
 
 async fn expired(policy: &Policy, database: &Database, window: Window) -> Result<Vec<Expired>, RetentionError> {
@@ -63,7 +73,7 @@ async fn expired(policy: &Policy, database: &Database, window: Window) -> Result
     let group = policy.keep_last.as_ref().map(|last| last.per.clone());
     let mut projection = doc! { "_id": 1, &field: 1 };
     projection.extend(group.iter().map(|group| (group.clone(), Bson::Int32(1))));
-    let filter = window.expired(&field);
+    let filter = Field::new(&field).dated(window.expired());
     within(LIMIT, async move {
         // By the index alone: a second key would make the server sort whole documents.
         let found = collection.find(filter).sort(doc! { &field: -1 }).projection(projection);
@@ -87,7 +97,7 @@ async fn expired(policy: &Policy, database: &Database, window: Window) -> Result
 async fn young(policy: &Policy, database: &Database, window: Window, per: &str) -> Result<HashMap<Vec<u8>, u64>, RetentionError> {
     let collection = database.collection::<Document>(&policy.collection);
     let pipeline = vec![
-        doc! { "$match": window.young(&policy.field) },
+        doc! { "$match": Field::new(&policy.field).dated(window.young()) },
         doc! { "$group": { "_id": { "$ifNull": [format!("${per}"), Bson::Null] }, "n": { "$sum": 1_i64 } } },
     ];
     within(LIMIT, async move {
