@@ -13,6 +13,7 @@ pub mod problems;
 pub mod retention;
 pub mod rules;
 mod sources;
+mod spanned;
 pub mod stores;
 mod tree;
 mod values;
@@ -25,7 +26,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::collect::{Collect, RawCollector};
-use crate::config::decode::{Spanned, decode};
+use crate::config::decode::decode;
 use crate::config::environment::{Environment, expand_tree};
 use crate::config::health::{Health, RawHealth};
 use crate::config::logs::{Logs, RawLogs};
@@ -34,6 +35,7 @@ use crate::config::problems::{ConfigError, Problem, Problems};
 use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
 use crate::config::sources::{Source, Sources};
+use crate::config::spanned::Spanned;
 use crate::config::stores::{RawStores, Stores};
 use crate::config::tree::{Content, Node};
 use crate::profiles::Profile;
@@ -110,7 +112,7 @@ pub struct Request<'a> {
     pub file: Option<&'a Path>,
     /// Overrides `listen`.
     pub listen: Option<SocketAddr>,
-    /// Lets the logs tell every fact, for a replay that has no database beside it.
+    /// Reads `logs` alone and lets them tell every fact, for a replay that has nothing beside it.
     pub logs_only: bool,
 }
 
@@ -127,6 +129,9 @@ pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, 
         Some(file) => merge(base, file),
         None => base,
     };
+    if request.logs_only {
+        node.keep_keys(&["logs", "sources"]);
+    }
     drop_disabled(&mut node);
     expand_tree(&mut node, environment, &mut problems);
     let raw: Option<RawConfig> = decode(&node, &mut problems);

@@ -3,9 +3,14 @@
 //! The modules stand on levels, and each imports only what stands lower; `ARCHITECTURE.md` has the table, and a test
 //! enforces it.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod health;
+pub mod logs;
 pub mod metrics;
 pub mod profiles;
 pub mod retention;

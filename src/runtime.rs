@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of health, logs or stores.
 
+pub mod heartbeat;
 pub mod latch;
 pub mod listen;
 pub mod shutdown;

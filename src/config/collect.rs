@@ -6,10 +6,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::decode::Spanned;
-use crate::config::problems::{Place, Problem, Problems};
+use crate::config::problems::{Complaints, Problems};
 use crate::config::rules::{Metric, MetricKind, RawRule, Rule};
 use crate::config::sources::{Source, Sources};
+use crate::config::spanned::Spanned;
 use crate::config::values::{HumanDuration, OrderedMap};
 
 /// As often as Prometheus usually scrapes.
@@ -22,7 +22,7 @@ const FORBIDDEN_OPERATORS: [&str; 6] = ["$where", "$function", "$accumulator", "
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Collector")]
-pub struct RawCollector {
+pub(super) struct RawCollector {
     metric: Option<Spanned<String>>,
     #[serde(rename = "type")]
     kind: Option<MetricKind>,
@@ -162,7 +162,7 @@ pub(super) fn validate(entries: Vec<Spanned<RawCollector>>, sources: &Sources, p
     let mut tails = BTreeSet::new();
     for entry in entries {
         let Spanned { place, value: entry } = entry;
-        let mut complain = Complain { place, path: entry.name(), problems, failed: false };
+        let mut complain = Complaints::new(place, entry.name(), problems);
         match (&entry.metric, &entry.tail) {
             (Some(_), None) => collect.gauges.extend(entry.gauge(&mut complain)),
             (None, Some(tail)) => {
@@ -177,22 +177,6 @@ pub(super) fn validate(entries: Vec<Spanned<RawCollector>>, sources: &Sources, p
     collect
 }
 
-struct Complain<'a> {
-    place: Option<Place>,
-    path: String,
-    problems: &'a mut Problems,
-    failed: bool,
-}
-
-// === impl Complain ===
-
-impl Complain<'_> {
-    fn say(&mut self, message: String) {
-        self.failed = true;
-        self.problems.error(Problem { place: self.place.clone(), path: self.path.clone(), message });
-    }
-}
-
 // === impl RawCollector ===
 
 impl RawCollector {
@@ -201,7 +185,7 @@ impl RawCollector {
         format!("collect {name}")
     }
 
-    fn gauge(self, complain: &mut Complain<'_>) -> Option<GaugeCollector> {
+    fn gauge(self, complain: &mut Complaints<'_>) -> Option<GaugeCollector> {
         if self.kind.is_some_and(|kind| kind != MetricKind::Gauge) {
             complain.say("a value as it is now is a gauge; what only grows is read by a `tail`".to_owned());
         }
@@ -223,10 +207,10 @@ impl RawCollector {
             series_limit: crate::config::rules::DEFAULT_SERIES_LIMIT,
         };
         let every = self.every.map_or(EVERY, |every| every.0);
-        query.filter(|_| !complain.failed).map(|query| GaugeCollector { metric, labels: self.labels.0, query, every })
+        query.filter(|_| !complain.is_failed()).map(|query| GaugeCollector { metric, labels: self.labels.0, query, every })
     }
 
-    fn tail(self, sources: &Sources, complain: &mut Complain<'_>) -> Option<TailCollector> {
+    fn tail(self, sources: &Sources, complain: &mut Complaints<'_>) -> Option<TailCollector> {
         if self.mongodb.is_some() || self.kind.is_some() || self.help.is_some() || !self.labels.0.is_empty() {
             complain.say("mongodb, type, help and labels belong to a `metric`; a tail has them in its rules".to_owned());
         }
@@ -237,18 +221,18 @@ impl RawCollector {
         let filter = Filter::validate(self.filter, complain)?;
         let mut rules = Vec::new();
         for rule in self.rules.unwrap_or_default() {
-            let active = sources.is_active(rule.fact(), Source::Store, complain.problems);
-            rules.extend(rule.validate(complain.problems).filter(|_| active));
+            let active = sources.is_active(rule.fact(), Source::Store, complain.whole());
+            rules.extend(rule.validate(complain.whole()).filter(|_| active));
         }
         let every = self.every.map_or(EVERY, |every| every.0);
-        (!complain.failed).then_some(TailCollector { collection: self.tail?.value, time, filter, rules, every })
+        (!complain.is_failed()).then_some(TailCollector { collection: self.tail?.value, time, filter, rules, every })
     }
 }
 
 // === impl RawQuery ===
 
 impl RawQuery {
-    fn validate(self, complain: &mut Complain<'_>) -> Option<Query> {
+    fn validate(self, complain: &mut Complaints<'_>) -> Option<Query> {
         let forms = [
             self.count_by.is_some(),
             self.oldest.is_some(),
@@ -287,13 +271,13 @@ impl RawQuery {
 // === impl Filter ===
 
 impl Filter {
-    fn validate(raw: Option<serde_json::Value>, complain: &mut Complain<'_>) -> Option<Self> {
+    fn validate(raw: Option<serde_json::Value>, complain: &mut Complaints<'_>) -> Option<Self> {
         match raw {
             None => Some(Self::default()),
             Some(serde_json::Value::Object(map)) => {
                 let value = serde_json::Value::Object(map.clone());
                 check_operators(&value, complain);
-                (!complain.failed).then_some(Self(map))
+                (!complain.is_failed()).then_some(Self(map))
             }
             Some(_) => {
                 complain.say("a filter is a map such as { status: running }".to_owned());
@@ -303,7 +287,7 @@ impl Filter {
     }
 }
 
-fn check_operators(value: &serde_json::Value, complain: &mut Complain<'_>) {
+fn check_operators(value: &serde_json::Value, complain: &mut Complaints<'_>) {
     match value {
         serde_json::Value::Object(map) => {
             for (key, value) in map {

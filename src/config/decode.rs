@@ -7,26 +7,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt;
-use std::marker::PhantomData;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 
-use crate::config::problems::{Place, Problem, Problems};
+use crate::config::problems::{Problem, Problems};
+use crate::config::spanned;
 use crate::config::tree::{Content, Key, Node, Scalar};
-
-/// The name by which [`Spanned`] asks the decoder for a place.
-const SPANNED: &str = "$bellwether::spanned";
-
-/// A value that remembers where it stands, for the problems that are found later.
-#[derive(Clone, Debug)]
-pub struct Spanned<T> {
-    /// Where it stands; `None` where it is a default.
-    pub place: Option<Place>,
-    /// The value.
-    pub value: T,
-}
 
 /// Decodes a tree. `None` when there were problems that leave nothing to go on with.
 pub fn decode<T: DeserializeOwned>(node: &Node, problems: &mut Problems) -> Option<T> {
@@ -240,7 +227,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        if name == SPANNED {
+        if name == spanned::NAME {
             return visitor.visit_map(SpannedAccess { decoder: Some(self), step: 0 });
         }
         match &self.node.content {
@@ -326,19 +313,17 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     }
 }
 
-/// Hands a [`Spanned`] its place, field by field, and then the value.
+/// Hands a `Spanned` its place, field by field, and then the value.
 struct SpannedAccess<'a> {
     decoder: Option<Decoder<'a>>,
     step: u8,
 }
 
-const SPANNED_FIELDS: [&str; 4] = ["source", "line", "column", "value"];
-
 impl<'de> MapAccess<'de> for SpannedAccess<'_> {
     type Error = DecodeError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
-        match SPANNED_FIELDS.get(usize::from(self.step)) {
+        match spanned::FIELDS.get(usize::from(self.step)) {
             Some(field) => seed.deserialize((*field).into_deserializer()).map(Some),
             None => Ok(None),
         }
@@ -377,58 +362,5 @@ impl de::Error for DecodeError {
 
     fn missing_field(field: &'static str) -> Self {
         Self::New { message: format!("the key `{field}` is missing"), missing: true }
-    }
-}
-
-// === impl Spanned ===
-
-impl<T> Spanned<T> {
-    /// A value that stands nowhere, such as a default.
-    pub const fn nowhere(value: T) -> Self {
-        Self { place: None, value }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SpannedVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for SpannedVisitor<T> {
-            type Value = Spanned<T>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a value")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let (mut source, mut line, mut column) = (String::new(), 0, 0);
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "source" => source = map.next_value()?,
-                        "line" => line = map.next_value()?,
-                        "column" => column = map.next_value()?,
-                        _ => {
-                            let place = Place { source: source.as_str().into(), line, column };
-                            return Ok(Spanned { place: Some(place), value: map.next_value()? });
-                        }
-                    }
-                }
-                Err(de::Error::missing_field("value"))
-            }
-        }
-        deserializer.deserialize_struct(SPANNED, &SPANNED_FIELDS, SpannedVisitor(PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Spanned<T> {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::decode::Spanned;
 use crate::config::problems::{Place, Problem, Problems};
+use crate::config::spanned::Spanned;
 use crate::config::stores::{MongoStore, Stores};
 use crate::config::values::{HumanDuration, OrderedMap};
 
@@ -23,10 +23,11 @@ const PASS_AFTER: u32 = 2;
 /// The name of the group that `/readyz` answers for.
 pub const READINESS_GROUP: &str = "readiness";
 
+/// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Health")]
-pub struct RawHealth {
+pub(super) struct RawHealth {
     #[serde(default)]
     defaults: RawTiming,
     #[serde(default)]
@@ -276,6 +277,19 @@ impl RawCheck {
                 }
                 address.map(|address| Probe::Tcp { address })
             }
+        }
+    }
+}
+
+// === impl Probe ===
+
+impl Probe {
+    /// What draft-inadarei-api-health-check calls it.
+    #[must_use]
+    pub fn component_type(&self) -> &'static str {
+        match self {
+            Self::Mongodb(_) => "datastore",
+            Self::Http { .. } | Self::Tcp { .. } => "component",
         }
     }
 }

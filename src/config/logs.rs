@@ -7,20 +7,21 @@ use globset::{GlobBuilder, GlobMatcher};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::decode::Spanned;
 use crate::config::problems::{Problem, Problems};
 use crate::config::rules::{RawRule, Rule};
 use crate::config::sources::{Source, Sources};
+use crate::config::spanned::Spanned;
 use crate::config::values::HumanSize;
 
 /// Lines beyond this are skipped and counted. The longest line of an agent that was seen (a whole stderr within an
 /// error) had some 60 KiB.
 const MAX_LINE: usize = 1024 * 1024;
 
+/// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Logs")]
-pub struct RawLogs {
+pub(super) struct RawLogs {
     #[serde(default)]
     inputs: Vec<Spanned<RawInput>>,
     #[serde(default)]

@@ -32,6 +32,15 @@ pub struct Problems {
     warnings: Vec<Problem>,
 }
 
+/// Collects the problems of one entry, which all stand at one place.
+#[derive(Debug)]
+pub struct Complaints<'a> {
+    place: Option<Place>,
+    path: String,
+    problems: &'a mut Problems,
+    failed: bool,
+}
+
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has {} problem{}:\n{}", .0.len(), if .0.len() == 1 { "" } else { "s" }, lines(.0))]
@@ -70,6 +79,32 @@ impl Problems {
         }
         self.errors.sort();
         Err(ConfigError(self.errors))
+    }
+}
+
+// === impl Complaints ===
+
+impl<'a> Complaints<'a> {
+    /// Collects the problems of the entry at this place and path of keys.
+    pub fn new(place: Option<Place>, path: String, problems: &'a mut Problems) -> Self {
+        Self { place, path, problems, failed: false }
+    }
+
+    /// Adds a problem of this entry.
+    pub fn say(&mut self, message: impl Into<String>) {
+        self.failed = true;
+        self.problems.error(Problem { place: self.place.clone(), path: self.path.clone(), message: message.into() });
+    }
+
+    /// Whether there was one.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The problems of the whole configuration, for the parts of this entry that have places of their own.
+    pub fn whole(&mut self) -> &mut Problems {
+        self.problems
     }
 }
 

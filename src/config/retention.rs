@@ -6,17 +6,18 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::decode::Spanned;
 use crate::config::problems::{Problem, Problems};
+use crate::config::spanned::Spanned;
 use crate::config::values::HumanDuration;
 
 /// A policy that keeps less than a day is a mistake of units until proven otherwise.
 const SHORTEST_KEEP: Duration = Duration::from_secs(86_400);
 
+/// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Retention")]
-pub struct RawRetention {
+pub(super) struct RawRetention {
     #[serde(default)]
     mode: RawMode,
     #[serde(default)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::decode::Spanned;
 use crate::config::problems::{Problem, Problems};
+use crate::config::spanned::Spanned;
 
 /// A place that facts come from.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]

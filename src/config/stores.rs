@@ -6,18 +6,19 @@ use mongodb::options::ConnectionString;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::decode::Spanned;
 use crate::config::problems::{Problem, Problems};
+use crate::config::spanned::Spanned;
 use crate::secret::Secret;
 
 /// Options that drivers of other languages take and the Rust driver refuses. The sidecar sets limits of its own, so
 /// leaving them out changes nothing.
 const REFUSED_OPTIONS: [&str; 2] = ["sockettimeoutms", "timeoutms"];
 
+/// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Stores")]
-pub struct RawStores {
+pub(super) struct RawStores {
     mongodb: Option<RawMongo>,
 }
 

@@ -190,6 +190,13 @@ impl Node {
         }
     }
 
+    /// Leaves only these keys of a map.
+    pub fn keep_keys(&mut self, kept: &[&str]) {
+        if let Content::Map(entries) = &mut self.content {
+            entries.retain(|(key, _)| kept.contains(&key.text.as_str()));
+        }
+    }
+
     /// The text, where this is a single value.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {

@@ -71,6 +71,7 @@ fn serve_connection(stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphoreP
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
+    #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `graceful` waits for it at the end")]
     tokio::spawn(async move {
         // A client that goes away is its own business.
         let _ = connection.await;

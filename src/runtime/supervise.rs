@@ -67,6 +67,7 @@ impl Supervisor {
     where
         F: Future<Output = PartResult> + Send + 'static,
     {
+        #[expect(clippy::disallowed_methods, reason = "this is the place that all long-lived work is spawned at")]
         let task = tokio::spawn(future);
         self.running.push(part);
         self.parts.spawn(async move {

@@ -324,7 +324,7 @@ impl Collector for SharedFamilies {
 }
 
 /// `bellwether_series_overflow_total` of several owners: one family, as the exposition demands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Overflow(pub Vec<SharedFamilies>);
 
 impl Collector for Overflow {

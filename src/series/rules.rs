@@ -374,7 +374,7 @@ mod tests {
 
     fn rules() -> (RuleSet, Families) {
         let request = Request { profile: Some("decisionbox"), logs_only: true, ..Request::default() };
-        let config = load(&request, &Environment::of([("MONGODB_URI", "mongodb://db")])).unwrap();
+        let config = load(&request, &Environment::default()).unwrap();
         let mut families = Families::default();
         let set = RuleSet::compile(&config.logs.rules, &mut families).unwrap();
         (set, families)

@@ -1,3 +1,16 @@
+//! The integration tests: one binary, real sockets, real servers.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(missing_docs, reason = "nobody imports tests")]
+
 mod collect;
+mod command_line;
+mod component;
+mod golden;
+mod health;
+mod metrics;
 mod mongod;
+mod observability;
 mod retention;
+mod sidecar;
+mod tidy;

@@ -1,0 +1,117 @@
+//! `/health`: the checks as `application/health+json` (draft-inadarei-api-health-check-06). Pass and warn answer 200,
+//! fail answers 503. Our own keys begin with `x-`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::admin::access::Viewer;
+use crate::admin::{Surface, text};
+use crate::clock::Now;
+use crate::health::aggregate::{CheckView, Snapshot, Status};
+use crate::health::outcome::Reason;
+
+pub(super) async fn health(State(surface): State<Arc<Surface>>, viewer: Viewer) -> Response {
+    let snapshot = surface.board.snapshot(Now::read());
+    respond(snapshot.status(), &snapshot, document(&surface, &snapshot, viewer))
+}
+
+pub(super) async fn check_health(State(surface): State<Arc<Surface>>, Path(check): Path<String>, viewer: Viewer) -> Response {
+    let snapshot = surface.board.snapshot(Now::read());
+    let Some(check) = snapshot.check(&check) else {
+        return (StatusCode::NOT_FOUND, text("404 there is no such check; /health lists them\n".to_owned())).into_response();
+    };
+    let status = check.state.status();
+    let checks = json!({ key(check): [component(check, viewer)] });
+    respond(status, &snapshot, json!({ "status": status.word(), "checks": checks }))
+}
+
+fn respond(status: Status, snapshot: &Snapshot, document: Value) -> Response {
+    let code = if status == Status::Fail { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    // The document cannot change before the next look.
+    let max_age = snapshot.checks.iter().map(|check| check.interval.as_secs()).min().unwrap_or(0);
+    let headers = [(CONTENT_TYPE, "application/health+json".to_owned()), (CACHE_CONTROL, format!("max-age={max_age}"))];
+    (code, headers, format!("{document:#}\n")).into_response()
+}
+
+fn document(surface: &Surface, snapshot: &Snapshot, viewer: Viewer) -> Value {
+    let status = snapshot.status();
+    let mut checks = Map::new();
+    for check in &snapshot.checks {
+        checks.insert(key(check), json!([component(check, viewer)]));
+    }
+    let groups: Map<String, Value> = snapshot
+        .groups
+        .iter()
+        .map(|group| (group.name.clone(), json!(if group.ready { Status::Pass.word() } else { Status::Fail.word() })))
+        .collect();
+    let root_causes: Vec<&str> = snapshot.root_causes().map(|check| check.name.as_str()).collect();
+    let mut document = json!({
+        "status": status.word(),
+        "version": "1",
+        "releaseId": env!("CARGO_PKG_VERSION"),
+        "description": format!("Health of the profile {}", surface.profile),
+        "checks": checks,
+        "x-groups": groups,
+        "x-root_causes": root_causes,
+        "links": { "metrics": "/metrics", "ready": "/readyz" },
+    });
+    if status != Status::Pass {
+        let wrong: Vec<String> = snapshot
+            .checks
+            .iter()
+            .filter(|check| check.state.status() != Status::Pass)
+            .map(|check| format!("{} is {}", check.name, check.state.code()))
+            .collect();
+        document["output"] = json!(wrong.join(", "));
+    }
+    document
+}
+
+/// The draft names a check by component and measurement.
+fn key(check: &CheckView) -> String {
+    format!("{}:responseTime", check.name)
+}
+
+fn component(check: &CheckView, viewer: Viewer) -> Value {
+    let mut component = json!({
+        "componentId": check.name,
+        "componentType": check.component_type,
+        "status": check.state.status().word(),
+        "x-state": check.state.code(),
+        "x-since": check.since.to_string(),
+        "x-criticality": if check.critical { "critical" } else { "informative" },
+        "x-stale": check.state == crate::health::aggregate::State::Stale,
+        "x-interval_ms": millis(check.interval),
+        "x-root_cause": check.is_root_cause,
+    });
+    if let Some(last) = &check.last {
+        component["observedValue"] = json!(millis(last.duration));
+        component["observedUnit"] = json!("ms");
+        component["time"] = json!(last.at.to_string());
+        component["x-raw"] = json!(if last.failure.is_some() { "fail" } else { "pass" });
+        component["x-consecutive"] = json!(check.consecutive);
+        component["x-age_ms"] = json!(millis(last.age));
+        if let Some(reason) = last.failure {
+            component["x-reason"] = json!(Reason::code(reason));
+        }
+        // The draft asks for an output only where something is wrong.
+        if viewer == Viewer::Trusted
+            && let Some(detail) = &last.detail
+        {
+            component["output"] = json!(detail);
+        }
+    }
+    if let Some(cause) = &check.suppressed_by {
+        component["x-suppressed_by"] = json!(cause);
+    }
+    component
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

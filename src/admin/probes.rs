@@ -1,0 +1,202 @@
+//! The probes: a status code for machines, and for people the list of checks in the form of the Kubernetes API server.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::admin::access::Viewer;
+use crate::admin::{Surface, text};
+use crate::clock::Now;
+use crate::health::aggregate::CheckView;
+use crate::health::outcome::Reason;
+
+/// Without a beat for this long, the workers are held to be stuck: sixty beats. A machine that is merely busy was seen
+/// to miss none.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// `?verbose` and `?exclude=` (repeatable), as the Kubernetes API server has them.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Options {
+    verbose: bool,
+    exclude: Vec<String>,
+}
+
+/// One line of a probe's answer.
+struct Line {
+    name: String,
+    passes: bool,
+    /// What is said to those who may know it.
+    reason: String,
+}
+
+pub(super) async fn livez(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
+    let age = surface.heartbeat.age(Instant::now());
+    let line = Line { name: "workers".to_owned(), passes: age < STUCK_AFTER, reason: format!("no progress for {} s", age.as_secs()) };
+    answer("livez", vec![line], &Options::parse(query.as_deref()), viewer)
+}
+
+pub(super) async fn startupz(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
+    let line =
+        Line { name: "first-round".to_owned(), passes: has_started(&surface), reason: "not all checks have been looked at yet".to_owned() };
+    answer("startupz", vec![line], &Options::parse(query.as_deref()), viewer)
+}
+
+pub(super) async fn self_readyz(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
+    let started =
+        Line { name: "first-round".to_owned(), passes: has_started(&surface), reason: "not all checks have been looked at yet".to_owned() };
+    answer("readyz", vec![started, shutdown_line(&surface)], &Options::parse(query.as_deref()), viewer)
+}
+
+pub(super) async fn readyz(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
+    group_answer(&surface, None, query.as_deref(), viewer)
+}
+
+pub(super) async fn group_readyz(
+    State(surface): State<Arc<Surface>>,
+    Path(group): Path<String>,
+    RawQuery(query): RawQuery,
+    viewer: Viewer,
+) -> Response {
+    group_answer(&surface, Some(&group), query.as_deref(), viewer)
+}
+
+pub(super) async fn check_readyz(
+    State(surface): State<Arc<Surface>>,
+    Path(check): Path<String>,
+    RawQuery(query): RawQuery,
+    viewer: Viewer,
+) -> Response {
+    let snapshot = surface.board.snapshot(Now::read());
+    match snapshot.check(&check) {
+        Some(check) => answer("readyz", vec![Line::of(check)], &Options::parse(query.as_deref()), viewer),
+        None => (StatusCode::NOT_FOUND, text("404 there is no such check; /readyz?verbose lists them\n".to_owned())).into_response(),
+    }
+}
+
+fn group_answer(surface: &Surface, group: Option<&str>, query: Option<&str>, viewer: Viewer) -> Response {
+    let snapshot = surface.board.snapshot(Now::read());
+    let found = match group {
+        Some(name) => snapshot.group(name),
+        None => snapshot.groups.first(),
+    };
+    let Some(group) = found else {
+        return (StatusCode::NOT_FOUND, text("404 there is no such group\n".to_owned())).into_response();
+    };
+    let mut lines: Vec<Line> = group.checks.iter().map(|number| Line::of(&snapshot.checks[*number])).collect();
+    lines.push(shutdown_line(surface));
+    answer("readyz", lines, &Options::parse(query), viewer)
+}
+
+fn has_started(surface: &Surface) -> bool {
+    surface.board.first_round().is_set() || surface.started.elapsed() > surface.startup_grace
+}
+
+fn shutdown_line(surface: &Surface) -> Line {
+    Line { name: "shutdown".to_owned(), passes: !surface.shutdown.is_unready(), reason: "the sidecar is shutting down".to_owned() }
+}
+
+/// 200 or 503. The list is shown when it was asked for, and whenever something fails.
+fn answer(probe: &str, lines: Vec<Line>, options: &Options, viewer: Viewer) -> Response {
+    let ready = lines.iter().all(|line| line.passes || options.exclude.contains(&line.name));
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if ready && !options.verbose {
+        return (status, text("ok".to_owned())).into_response();
+    }
+    let mut body = String::new();
+    for line in &lines {
+        // Writing to a String never fails.
+        let _ = if options.exclude.contains(&line.name) {
+            writeln!(body, "[+]{} excluded: ok", line.name)
+        } else if line.passes {
+            writeln!(body, "[+]{} ok", line.name)
+        } else {
+            let reason = if viewer == Viewer::Trusted { &line.reason } else { "reason withheld" };
+            writeln!(body, "[-]{} failed: {reason}", line.name)
+        };
+    }
+    let unknown: Vec<&str> =
+        options.exclude.iter().filter(|name| !lines.iter().any(|line| line.name == **name)).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let _ = writeln!(body, "warn: some checks cannot be excluded: no matches for {unknown:?}");
+    }
+    let _ = writeln!(body, "{probe} check {}", if ready { "passed" } else { "failed" });
+    (status, text(body)).into_response()
+}
+
+// === impl Line ===
+
+impl Line {
+    fn of(check: &CheckView) -> Self {
+        let failure = check.last.as_ref().and_then(|last| last.failure).map_or("", Reason::code);
+        let mut reason = check.state.code().to_owned();
+        if !failure.is_empty() {
+            let _ = write!(reason, ": {failure}");
+        }
+        if let Some(cause) = &check.suppressed_by {
+            let _ = write!(reason, ", because of {cause}");
+        }
+        Self { name: check.name.clone(), passes: check.state.passes(), reason }
+    }
+}
+
+// === impl Options ===
+
+impl Options {
+    fn parse(query: Option<&str>) -> Self {
+        let mut options = Self::default();
+        for (key, value) in query.map(form).into_iter().flatten() {
+            match key.as_str() {
+                "verbose" => options.verbose = value != "false" && value != "0",
+                "exclude" => options.exclude.push(value),
+                _ => {}
+            }
+        }
+        options
+    }
+}
+
+/// The pairs of a query.
+fn form(query: &str) -> Vec<(String, String)> {
+    reqwest::Url::parse(&format!("http://localhost/?{query}"))
+        .map(|url| url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, passes: bool) -> Line {
+        Line { name: name.to_owned(), passes, reason: "down: timeout".to_owned() }
+    }
+
+    #[track_caller]
+    fn check(lines: Vec<Line>, query: &str, viewer: Viewer, status: u16, body: &str) {
+        let response = answer("readyz", lines, &Options::parse(Some(query)), viewer);
+        assert_eq!(response.status().as_u16(), status);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let bytes = runtime.block_on(axum::body::to_bytes(response.into_body(), 4096)).unwrap();
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), body);
+    }
+
+    #[test]
+    fn answers_have_the_form_of_the_kubernetes_api_server() {
+        let lines = || vec![line("mongodb", true), line("api", false)];
+        check(vec![line("mongodb", true)], "", Viewer::Anonymous, 200, "ok");
+        check(vec![line("mongodb", true)], "verbose", Viewer::Anonymous, 200, "[+]mongodb ok\nreadyz check passed\n");
+        check(lines(), "", Viewer::Anonymous, 503, "[+]mongodb ok\n[-]api failed: reason withheld\nreadyz check failed\n");
+        check(lines(), "", Viewer::Trusted, 503, "[+]mongodb ok\n[-]api failed: down: timeout\nreadyz check failed\n");
+        check(lines(), "exclude=api", Viewer::Anonymous, 200, "ok");
+        check(
+            lines(),
+            "exclude=api&exclude=nope&verbose=1",
+            Viewer::Anonymous,
+            200,
+            "[+]mongodb ok\n[+]api excluded: ok\nwarn: some checks cannot be excluded: no matches for [\"nope\"]\nreadyz check passed\n",
+        );
+    }
+}

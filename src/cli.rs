@@ -1,0 +1,184 @@
+//! The command line: one file a subcommand. Errors are printed here, once, with their causes.
+//!
+//! Exit codes follow sysexits.h: 64 usage, 69 something that is needed is not there, 70 a failure within, 74 a file
+//! cannot be read, 78 configuration.
+
+mod check;
+mod export;
+mod logging;
+mod logs;
+mod probe;
+mod retention;
+mod run;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::environment::Environment;
+use crate::config::problems::ConfigError;
+use crate::config::{self, Config, Request};
+use crate::profiles::Profile;
+
+/// Usage (EX_USAGE).
+const USAGE: u8 = 64;
+/// Something that is needed is not there (EX_UNAVAILABLE).
+const UNAVAILABLE: u8 = 69;
+/// A failure within (EX_SOFTWARE).
+const SOFTWARE: u8 = 70;
+/// A file cannot be read (EX_IOERR).
+const IO: u8 = 74;
+/// Configuration (EX_CONFIG).
+const CONFIG: u8 = 78;
+
+/// An observability sidecar: health with its root cause, logs and stores as metrics, retention that can be trusted.
+#[derive(Debug, Parser)]
+#[command(name = "bellwether", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// What is known about the application: `bellwether export profile NAME` shows it.
+    #[arg(long, global = true, value_parser = profile_names(), env = "BELLWETHER_PROFILE")]
+    profile: Option<String>,
+    /// A YAML file that overrides the profile key by key.
+    #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_CONFIG")]
+    config: Option<PathBuf>,
+    /// How the sidecar's own log is written; `auto` is text on a terminal and JSON elsewhere.
+    #[arg(long, global = true, default_value = "auto", env = "BELLWETHER_LOG_FORMAT")]
+    log_format: logging::Format,
+    /// What is logged: a level, or directives such as `info,bellwether::health=debug`.
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL", env = "BELLWETHER_LOG")]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the sidecar until SIGTERM or Ctrl-C.
+    Run(RunArgs),
+    /// Checks the configuration and shows every problem with its place.
+    Check(check::CheckArgs),
+    /// Looks at every component once and shows what was found.
+    Probe(probe::ProbeArgs),
+    /// Works with logs.
+    Logs(logs::LogsArgs),
+    /// Shows what retention policies would do.
+    Retention(retention::RetentionArgs),
+    /// Writes what belongs to this version: the schema of configuration files, a profile.
+    Export(export::ExportArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Where probes, metrics and health are served; overrides `listen`.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Reads logs from the standard input too, as the input `stdin`.
+    #[arg(long)]
+    stdin: bool,
+}
+
+/// A failure of a subcommand, with the code that the process ends with.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done about an output that is closed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let environment = Environment::of_process();
+    let global = &cli.global;
+    let done = logging::start(global.log_format, &global.log).and_then(|()| match &cli.command {
+        Command::Run(arguments) => run::run(global, arguments, &environment),
+        Command::Check(arguments) => check::check(global, arguments, &environment),
+        Command::Probe(arguments) => probe::probe(global, arguments, &environment),
+        Command::Logs(arguments) => logs::logs(global, arguments, &environment),
+        Command::Retention(arguments) => retention::retention(global, arguments, &environment),
+        Command::Export(arguments) => export::export(arguments),
+    });
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("bellwether: {}", chain(failure.error.as_ref()));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn profile_names() -> clap::builder::PossibleValuesParser {
+    Profile::all().map(Profile::name).collect::<Vec<_>>().into()
+}
+
+/// An error with its causes, each once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+// === impl Global ===
+
+impl Global {
+    fn load(&self, environment: &Environment) -> Result<Config, Failure> {
+        self.load_with(&Request::default(), environment)
+    }
+
+    /// Loads the configuration and prints its warnings.
+    fn load_with(&self, request: &Request<'_>, environment: &Environment) -> Result<Config, Failure> {
+        let request = Request { profile: self.profile.as_deref(), file: self.config.as_deref(), ..request.clone() };
+        let config = config::load(&request, environment)?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn new(code: u8, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { code, error: error.into() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(CONFIG, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,36 @@
+//! Logs: turns the lines of files and of the standard input into metrics, each line exactly once.
+//!
+//! Bytes are cut into lines (`lines`), each line is decoded by itself (`decoder`, with `framing`, `console`, `stack`
+//! and `scanner`), and the rules of `series` run on it. Around these pure cores, `tail` follows a file through
+//! rotations, `shard` all files of a thread, and `engine` wires threads, events and the state.
+//!
+//! The limits of "exactly once": bytes that vanish before they are read again after a crash (counted as lost where
+//! that is known), and the standard input, which cannot be read twice.
+
+mod console;
+mod decoder;
+mod discover;
+mod engine;
+mod file;
+mod framing;
+mod keeper;
+mod level;
+mod lines;
+mod metrics;
+mod record;
+mod replay;
+mod scanner;
+mod shard;
+mod stack;
+mod state;
+mod stdin;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod time;
+mod wanted;
+mod watch;
+
+pub use decoder::Outcome;
+pub use engine::{Engine, LogsError};
+pub use replay::replay;

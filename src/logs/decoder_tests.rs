@@ -1,0 +1,152 @@
+use super::*;
+use crate::config::environment::Environment;
+use crate::config::{Request, load};
+
+/// The decoder with the rules of the profile, all facts told by logs.
+fn decoder() -> (Decoder, Families) {
+    let request = Request { profile: Some("decisionbox"), logs_only: true, ..Request::default() };
+    let config = load(&request, &Environment::of([("MONGODB_URI", "mongodb://db")])).unwrap();
+    let mut families = Families::default();
+    let rules = RuleSet::compile(&config.logs.rules, &mut families).unwrap();
+    (Decoder::new(rules, 1024 * 1024), families)
+}
+
+fn outcomes(lines: &[&str]) -> (Vec<Outcome>, Families) {
+    let (mut decoder, mut families) = decoder();
+    let mut framing = Framing::default();
+    let outcomes = lines.iter().filter_map(|line| decoder.line(line.as_bytes(), &mut framing, &mut families)).collect();
+    (outcomes, families)
+}
+
+#[track_caller]
+fn check(lines: &[(&str, Outcome)]) -> Families {
+    let texts: Vec<&str> = lines.iter().map(|(line, _)| *line).collect();
+    let (found, families) = outcomes(&texts);
+    let expected: Vec<Outcome> = lines.iter().map(|(_, outcome)| *outcome).collect();
+    assert_eq!(found, expected);
+    families
+}
+
+#[track_caller]
+fn check_one(line: &str, metric: &str, labels: &[&str], value: f64) {
+    let families = check(&[(line, Outcome::Record)]);
+    assert_eq!(families.value(metric, labels), Some(value), "{line}");
+}
+
+const COMPLETED: &str = "decisionbox_discovery_duration_seconds";
+const LINES: &str = "decisionbox_log_lines_total";
+
+#[test]
+fn all_forms_of_a_line_count_alike() {
+    for line in [
+        r#"{"severity":"INFO","timestamp":"2026-04-04T09:06:00.655Z","caller":"log/compat.go:75","message":"Discovery run completed","duration":"5m23.4s"}"#,
+        r#"{"level":"info","ts":1775293560.655,"caller":"log/compat.go:75","msg":"Discovery run completed","duration":"5m23.4s"}"#,
+        r#"{"level":30,"time":1775293560655,"caller":"log/compat.go:75","event":"Discovery\u0020run completed","duration":"5m23.4s"}"#,
+        "2026-04-04T09:06:00.655Z\t\x1b[34mINFO\x1b[0m\tlog/compat.go:75\tDiscovery run completed\t{\"duration\": \"5m23.4s\"}",
+        "[agent 7] 2026-04-04T09:06:00.655Z\tINFO\tlog/compat.go:75\tDiscovery run completed\t{\"duration\": \"5m23.4s\"}",
+        r#"[agent 7] {"level":"info","caller":"log/compat.go:75","message":"Discovery run completed","duration":"5m23.4s"}"#,
+        r#"2026-04-04T09:06:00.655123456Z stderr F {"level":"info","caller":"log/compat.go:75","message":"Discovery run completed","duration":"5m23.4s"}"#,
+        r#"{"log":"{\"level\":\"info\",\"caller\":\"log/compat.go:75\",\"message\":\"Discovery run completed\",\"duration\":\"5m23.4s\"}\n","stream":"stderr","time":"2026-04-04T09:06:00.655Z"}"#,
+        "\u{feff}{\"level\":\"info\",\"caller\":\"log/compat.go:75\",\"message\":\"Discovery run completed\",\"duration\":\"5m23.4s\"}\r",
+        "\0\0\0{\"level\":\"info\",\"caller\":\"log/compat.go:75\",\"message\":\"Discovery run completed\",\"duration\":\"5m23.4s\"}  ",
+    ] {
+        check_one(line, COMPLETED, &[], 1.0);
+        check_one(line, LINES, &["info", "decisionbox-agent"], 1.0);
+    }
+}
+
+#[test]
+fn a_stack_trace_belongs_to_its_error() {
+    let families = check(&[
+        ("2026-04-04T09:06:09.320Z\t\x1b[31mFATAL\x1b[0m\tlog/compat.go:78\tDiscovery failed\t{\"error\": \"x\"}", Outcome::Record),
+        ("github.com/decisionbox-io/decisionbox/services/agent/internal/log.(*entry).Fatal", Outcome::Continuation),
+        ("\t/workspace/services/agent/internal/log/compat.go:78", Outcome::Continuation),
+        ("[agent 7] main.main", Outcome::Continuation),
+        ("", Outcome::Blank),
+        ("main.main", Outcome::Unstructured),
+        ("panic: oh", Outcome::Continuation),
+        ("", Outcome::Blank),
+        ("goroutine 1 [running]:", Outcome::Continuation),
+        ("main.main()", Outcome::Continuation),
+        ("\t/workspace/main.go:58 +0x1d", Outcome::Continuation),
+        ("2026-04-04T09:06:10.320Z\tINFO\tlog/compat.go:75\tnext", Outcome::Record),
+        ("\t/workspace/main.go:58 +0x1d", Outcome::Unstructured),
+    ]);
+    assert_eq!(families.value(LINES, &["fatal", "decisionbox-agent"]), Some(1.0));
+}
+
+#[test]
+fn text_that_no_logger_wrote_is_unstructured() {
+    check(&[
+        ("2026/04/04 09:00:00 http: panic serving 10.0.0.1:5000: runtime error", Outcome::Unstructured),
+        ("2026/04/04 09:00:00 [notify] slack: timeout", Outcome::Unstructured),
+        ("Failed to load config: MONGODB_URI is required", Outcome::Unstructured),
+        ("Usage of /app/agent:", Outcome::Unstructured),
+        ("  -project-id string", Outcome::Unstructured),
+        ("\u{fffd}\u{1}\u{2}", Outcome::Unstructured),
+        (r#"{"severity":"INFO","message":"cut o"#, Outcome::Malformed),
+        ("2026-04-04T09:06:10.320Z\tINFO\tlog/compat.go:75\tnext\t{\"a\": ", Outcome::Malformed),
+        ("2026-04-04T09:06:10.320Z\tINFO\tlog/compat.go:75\ttemplate\t{{x}}", Outcome::Record),
+        ("   \t ", Outcome::Blank),
+        ("[agent 7] ", Outcome::Blank),
+    ]);
+}
+
+#[test]
+fn parts_of_a_line_are_joined_and_counted_once() {
+    let (found, families) = outcomes(&[
+        r#"2026-04-04T09:06:00.1Z stderr P {"severity":"WARN","caller":"log/compat"#,
+        "2026-04-04T09:06:00.1000000Z stdout P plain ",
+        r#"2026-04-04T09:06:00.1Z stderr P .go:76","mess"#,
+        r#"2026-04-04T09:06:00.1Z stderr F age":"Query failed"}"#,
+        "2026-04-04T09:06:00.1000000Z stdout F text",
+        r#"{"log":"{\"level\":\"war","stream":"stderr","time":"2026-04-04T09:06:00.655Z"}"#,
+        r#"{"log":"n\",\"caller\":\"log/compat.go:76\"}\n","stream":"stderr","time":"2026-04-04T09:06:00.655Z"}"#,
+    ]);
+    assert_eq!(found, [Outcome::Record, Outcome::Unstructured, Outcome::Record]);
+    assert_eq!(families.value(LINES, &["warn", "decisionbox-agent"]), Some(2.0));
+}
+
+#[test]
+fn every_sample_is_explained() {
+    for (name, records, continuations) in [
+        ("agent_prod.jsonl", 40, 0),
+        ("api_prod.jsonl", 35, 0),
+        ("agent_dev_console_ansi.txt", 40, 30),
+        ("api_dev_console_ansi.txt", 35, 36),
+        ("api_stderr_tee_prefix.txt", 8, 0),
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/decisionbox").join(name);
+        let text = std::fs::read(&path).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let (found, _) = outcomes(&text.lines().collect::<Vec<_>>());
+        let count = |outcome| found.iter().filter(|found| **found == outcome).count();
+        assert_eq!(
+            (count(Outcome::Record), count(Outcome::Continuation), found.len()),
+            (records, continuations, records + continuations),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_are_replaced() {
+    let (mut decoder, mut families) = decoder();
+    let mut framing = Framing::default();
+    let line = b"{\"level\":\"info\",\"caller\":\"log/log.go:1\xff\",\"message\":\"\xc3\x28\"}";
+    assert_eq!(decoder.line(line, &mut framing, &mut families), Some(Outcome::Record));
+    assert_eq!(families.value(LINES, &["info", "decisionbox-api"]), Some(1.0));
+    assert_eq!(decoder.line(b"\xff\xfe\x00x", &mut framing, &mut families), Some(Outcome::Unstructured));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_line_makes_it_panic(lines in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80), 0..8), form in 0_usize..5) {
+        let (mut decoder, mut families) = decoder();
+        let mut framing = Framing::default();
+        let begin = ["", "{\"log\":\"", "2026-04-04T09:06:00.1000000Z stdout P ", "[agent x] ", "2026-04-04T09:06:10.320Z\tINFO\t"][form];
+        for line in lines {
+            decoder.line(&[begin.as_bytes(), line.as_slice()].concat(), &mut framing, &mut families);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The engine: wires files, standard input, events, state and the stop. The only part that has threads.
+
+use std::future::Future as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::logs::{InputKind, Logs};
+use crate::logs::decoder::Decoder;
+use crate::logs::keeper::Keeper;
+use crate::logs::metrics::{InputSeries, SnapshotMetrics};
+use crate::logs::shard::{FileInput, Shard};
+use crate::logs::state::{Saved, Shared};
+use crate::logs::stdin::{Stdin, read_stdin};
+use crate::logs::watch::{Bell, Watch};
+use crate::runtime::latch::Latch;
+use crate::runtime::supervise::PartResult;
+use crate::series::families::{DeclareError, Families, SharedFamilies};
+use crate::series::rules::RuleSet;
+
+/// Everything that events have missed is found after this.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A folder in which files come and go all the time is looked at no more often than this.
+const SWEEP_AT_MOST: Duration = Duration::from_millis(20);
+
+/// Why the engine cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// A rule feeds a metric that has another form.
+    #[error("the log rules contradict each other, or feed a metric of the engine itself")]
+    Rules(#[source] DeclareError),
+    /// The folder for the state cannot be used.
+    #[error("cannot use {path} for the log state; create it, make it writable, or set another state_dir")]
+    StateDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A stream that is replayed cannot be read.
+    #[error("cannot read {input} to its end")]
+    Read {
+        /// The name of the input.
+        input: String,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Reads all inputs of a configuration and counts their lines.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) shared: Arc<Shared>,
+    pub(super) shard: Shard,
+    stdin: Option<Stdin>,
+    pub(super) keeper: Option<Keeper>,
+    metrics: SnapshotMetrics,
+    caught_up: Latch,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Prepares the inputs and takes the state of an earlier run over. Without a folder nothing is remembered.
+    ///
+    /// # Errors
+    /// When rules contradict each other, or the folder cannot be used. A state that is damaged is no error: it is
+    /// said, counted, and `start` counts as at the very first start.
+    pub fn new(config: &Logs, state_dir: Option<&Path>) -> Result<Self, LogsError> {
+        let mut families = Families::default();
+        let rules = RuleSet::compile(&config.rules, &mut families).map_err(LogsError::Rules)?;
+        let metrics = SnapshotMetrics::default();
+        let (keeper, saved) = open_state(config, state_dir, &metrics)?;
+        let decoder = Decoder::new(rules, config.max_line);
+        let (mut inputs, mut stdin) = (Vec::new(), None);
+        for input in &config.inputs {
+            let series = InputSeries::declare(&input.name, &mut families).map_err(LogsError::Rules)?;
+            let is_first = saved.as_ref().is_none_or(|saved| !saved.inputs.contains(&input.name));
+            match &input.kind {
+                InputKind::Files(globs) => {
+                    let start = is_first.then_some(input.start);
+                    inputs.push(FileInput { name: input.name.clone(), globs: globs.clone(), start, series });
+                }
+                InputKind::Stdin => stdin = Some(Stdin { series, decoder: decoder.clone(), max_line: config.max_line }),
+            }
+        }
+        let mut positions = Vec::new();
+        if let Some(Saved { families: state, positions: saved, .. }) = saved {
+            positions = saved;
+            for metric in families.restore(state) {
+                tracing::warn!(metric, "the metric has another type, other buckets or labels than before; it begins at zero");
+            }
+        }
+        let shared = Arc::new(Shared::new(families));
+        let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config.max_line, positions);
+        Ok(Self { shared, shard, stdin, keeper, metrics, caught_up: Latch::default() })
+    }
+
+    /// All series: those of the rules and those of the engine. To be registered as a collector.
+    #[must_use]
+    pub fn families(&self) -> SharedFamilies {
+        self.shared.families.clone()
+    }
+
+    /// Registers the metrics that are not among [`Engine::families`].
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// Is set once all files that were there at the start have been read to their end: from then on the counters are
+    /// those of a run that was never interrupted.
+    #[must_use]
+    pub fn caught_up(&self) -> Latch {
+        self.caught_up.clone()
+    }
+
+    /// Reads until the stop, then writes the last snapshot. Blocks: give it a thread of its own.
+    ///
+    /// # Errors
+    /// None of its own: what goes wrong with a file or with the disk is counted and tried again.
+    pub fn run(self, stop: CancellationToken) -> PartResult {
+        let Self { shared, mut shard, stdin, mut keeper, caught_up, .. } = self;
+        let bell = Bell::default();
+        let waker = Waker::from(bell.clone());
+        let mut stopping = Box::pin(stop.cancelled_owned());
+        if stopping.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            waker.wake_by_ref();
+        }
+        thread::scope(|scope| {
+            // Both end with the reader below, and a panic in one of them becomes one of this part.
+            if let Some(keeper) = &mut keeper {
+                scope.spawn(|| keeper.run(&shared));
+            }
+            if let Some(stdin) = stdin {
+                scope.spawn(|| read_stdin(stdin, &shared, &bell));
+            }
+            let stops = StopOnDrop(&shared);
+            read_files(&mut shard, &bell, &caught_up);
+            drop(stops);
+        });
+        if let Some(keeper) = &mut keeper {
+            keeper.save(&shared);
+        }
+        Ok(())
+    }
+}
+
+/// Ends the keeper, also when the reader panics: the scope would wait for it for ever.
+struct StopOnDrop<'a>(&'a Shared);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn open_state(config: &Logs, folder: Option<&Path>, metrics: &SnapshotMetrics) -> Result<(Option<Keeper>, Option<Saved>), LogsError> {
+    let Some(folder) = folder else { return Ok((None, None)) };
+    std::fs::create_dir_all(folder).map_err(|cause| LogsError::StateDir { path: folder.to_owned(), cause })?;
+    let inputs = config.inputs.iter().map(|input| input.name.clone()).collect();
+    let (keeper, saved) = Keeper::open(folder, inputs, metrics.clone());
+    Ok((Some(keeper), saved))
+}
+
+/// Sweeps, reads, waits; until the bell says stop, and then once more.
+fn read_files(shard: &mut Shard, bell: &Bell, caught_up: &Latch) {
+    let mut watch = Watch::new(bell);
+    let mut swept: Option<Instant> = None;
+    let (mut wants_sweep, mut is_busy) = (true, false);
+    loop {
+        let now = Instant::now();
+        let since = swept.map_or(SWEEP, |swept| now.saturating_duration_since(swept));
+        if since >= SWEEP || (wants_sweep && since >= SWEEP_AT_MOST) {
+            let listing = shard.list();
+            watch.follow(&listing.folders);
+            // What came between the look and the watch would be seen only a second later.
+            let listing = if swept.is_none() { shard.list() } else { listing };
+            shard.sweep(listing, now);
+            (swept, wants_sweep, is_busy) = (Some(now), false, true);
+        }
+        if is_busy {
+            is_busy = shard.read(now);
+        }
+        if !is_busy && shard.is_caught_up() {
+            caught_up.set();
+        }
+        let limit = match (is_busy, wants_sweep) {
+            (true, _) => Duration::ZERO,
+            (false, true) => SWEEP_AT_MOST,
+            (false, false) => SWEEP.saturating_sub(swept.map_or(SWEEP, |swept| swept.elapsed())),
+        };
+        let rung = bell.wait(limit);
+        if rung.stop {
+            break;
+        }
+        wants_sweep |= rung.sweep;
+        if !rung.paths.is_empty() {
+            shard.touched(&rung.paths);
+            is_busy = true;
+        }
+    }
+    // What was written before the stop is counted before it.
+    let now = Instant::now();
+    shard.sweep(shard.list(), now);
+    while now.elapsed() < SWEEP && shard.read(now) {}
+}

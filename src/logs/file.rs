@@ -1,0 +1,191 @@
+//! Which file is which, and what happened to it while nobody looked. Pure but for the two functions that read marks.
+//!
+//! A path says nothing: files are renamed, truncated, replaced, and inodes are used again. A file is the same when its
+//! device, inode and time of birth are, and it goes on when its first bytes and those before the offset are unchanged.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// As much of a file's head is hashed as there is, up to this.
+pub const HEAD: usize = 256;
+/// As much of what stands before an offset is compared, up to this.
+pub const BEFORE: usize = 64;
+
+/// Device and inode.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+}
+
+/// Who a file is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Identity {
+    /// Unique among the files that exist.
+    pub inode: Inode,
+    /// In nanoseconds since the epoch, where the file system knows it: an inode may be used again.
+    pub born: Option<u64>,
+}
+
+/// A look at a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seen {
+    /// Who it is.
+    pub identity: Identity,
+    /// How long it is.
+    pub size: u64,
+}
+
+/// The hash of some bytes of a file.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Mark {
+    /// Of how many bytes.
+    pub length: u16,
+    hash: u64,
+}
+
+/// What is remembered of a file that was read up to an offset.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Known {
+    /// Who it is.
+    pub identity: Identity,
+    /// Up to here it has been counted.
+    pub offset: u64,
+    /// Its first bytes.
+    pub head: Mark,
+    /// The bytes before the offset.
+    pub before: Mark,
+}
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Happened {
+    /// It goes on where it was left.
+    GoesOn,
+    /// It is the same file with another content.
+    Truncated,
+    /// It is another file.
+    Replaced,
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// Takes what metadata tell.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let inode = Inode { device: metadata.dev(), number: metadata.ino() };
+        let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok());
+        Self { identity: Identity { inode, born }, size: metadata.len() }
+    }
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Whether it is the same file. A time of birth that is not known speaks neither for nor against.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.inode == other.inode && (self.born.is_none() || other.born.is_none() || self.born == other.born)
+    }
+}
+
+// === impl Mark ===
+
+impl Mark {
+    /// Hashes bytes, which are at most [`HEAD`].
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { length: u16::try_from(bytes.len()).unwrap_or(u16::MAX), hash: xxh3_64(bytes) }
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// What happened to the file, from a look at it and the same marks as they are now.
+    #[must_use]
+    pub fn compare(&self, seen: &Seen, head: Mark, before: Mark) -> Happened {
+        if !self.identity.is(&seen.identity) {
+            Happened::Replaced
+        } else if seen.size < self.offset || head != self.head || before != self.before {
+            Happened::Truncated
+        } else {
+            Happened::GoesOn
+        }
+    }
+}
+
+/// The first bytes of a file, up to `length` of them.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn head_of(file: &File, length: usize) -> io::Result<Mark> {
+    let mut bytes = [0; HEAD];
+    let read = read_at(file, &mut bytes[..length.min(HEAD)], 0)?;
+    Ok(Mark::of(&bytes[..read]))
+}
+
+/// The bytes before an offset, up to `length` of them.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn before_of(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let length = length.min(BEFORE).min(usize::try_from(offset).unwrap_or(BEFORE));
+    let mut bytes = vec![0; length];
+    let read = read_at(file, &mut bytes, offset - length as u64)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Reads until the buffer is full or the file ends.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(number: u64, born: Option<u64>) -> Identity {
+        Identity { inode: Inode { device: 1, number }, born }
+    }
+
+    #[test]
+    fn what_happened_is_told_by_identity_size_and_marks() {
+        let (head, before) = (Mark::of(b"head"), Mark::of(b"before"));
+        let known = Known { identity: identity(1, Some(7)), offset: 100, head, before };
+        let other = Mark::of(b"other");
+        for (number, born, size, head, before, expected) in [
+            (1, Some(7), 100, head, before, Happened::GoesOn),
+            (1, Some(7), 500, head, before, Happened::GoesOn),
+            (1, None, 500, head, before, Happened::GoesOn),
+            (1, Some(7), 99, head, before, Happened::Truncated),
+            (1, Some(7), 500, other, before, Happened::Truncated),
+            (1, Some(7), 500, head, other, Happened::Truncated),
+            (1, Some(8), 500, head, before, Happened::Replaced),
+            (2, Some(7), 500, head, before, Happened::Replaced),
+        ] {
+            let seen = Seen { identity: identity(number, born), size };
+            assert_eq!(known.compare(&seen, head, before), expected, "{seen:?}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the engine says of itself. What must be exact over a restart lives in the families of the rules, so that it
+//! is kept together with the offsets.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+
+use crate::config::rules::{DEFAULT_SERIES_LIMIT, Metric, MetricKind};
+use crate::logs::decoder::Outcome;
+use crate::series::families::{DeclareError, Families, SeriesId};
+
+/// How a file was rotated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rotation {
+    /// Another file stands at its path.
+    Rename,
+    /// It begins anew.
+    Truncate,
+}
+
+/// Why a file cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// We may not.
+    Permission,
+    /// It was gone when it was to be opened, or a link leads nowhere.
+    Vanished,
+    /// A folder, a pipe or a device has the name of a log.
+    NotAFile,
+    /// The operating system reported an error.
+    Read,
+    /// There are too many already.
+    TooManyFiles,
+}
+
+/// The series of one input.
+#[derive(Clone, Debug)]
+pub struct InputSeries {
+    outcomes: [SeriesId; 6],
+    bytes: SeriesId,
+    lost: SeriesId,
+    rotations: [SeriesId; 2],
+    troubles: [SeriesId; 5],
+    files: SeriesId,
+    lag: SeriesId,
+}
+
+/// What a buffer had in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    outcomes: [u32; 6],
+}
+
+/// What is not kept over a restart.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotMetrics {
+    /// Snapshots that could not be written, or not be trusted at the start.
+    pub failures: Counter,
+    /// When the last one was written.
+    pub written: Gauge<f64, AtomicU64>,
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    const ALL: [Self; 5] = [Self::Permission, Self::Vanished, Self::NotAFile, Self::Read, Self::TooManyFiles];
+
+    /// The value of the label `reason`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Permission => "permission",
+            Self::Vanished => "vanished",
+            Self::NotAFile => "not_a_file",
+            Self::Read => "read",
+            Self::TooManyFiles => "too_many_files",
+        }
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Permission => "let the sidecar's user read it, for example by a group that both are in",
+            Self::Vanished => "nothing to do where it was rotated away; else check where the link leads",
+            Self::NotAFile => "make the pattern of the input more exact",
+            Self::Read => "check the file system",
+            Self::TooManyFiles => "make the patterns of the inputs more exact, or remove old logs",
+        }
+    }
+
+    /// Which trouble an error is.
+    #[must_use]
+    pub fn of(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Self::Permission,
+            std::io::ErrorKind::NotFound => Self::Vanished,
+            std::io::ErrorKind::IsADirectory | std::io::ErrorKind::NotADirectory => Self::NotAFile,
+            _ => Self::Read,
+        }
+    }
+}
+
+// === impl InputSeries ===
+
+impl InputSeries {
+    /// Declares the metrics, and exposes all series of this input as zero.
+    ///
+    /// # Errors
+    /// When a rule feeds a metric of the same name.
+    pub fn declare(input: &str, families: &mut Families) -> Result<Self, DeclareError> {
+        let mut series = |name: &str, help: &str, kind: MetricKind, label: Option<(&str, &str)>| {
+            let metric =
+                Metric { name: name.to_owned(), help: help.to_owned(), kind, buckets: Vec::new(), series_limit: DEFAULT_SERIES_LIMIT };
+            let mut names = vec!["input".to_owned()];
+            names.extend(label.map(|(name, _)| name.to_owned()));
+            let family = families.declare(&metric, &names)?;
+            let mut values = vec![input];
+            values.extend(label.map(|(_, value)| value));
+            Ok::<SeriesId, DeclareError>(families.series(family, &values))
+        };
+        let counter = MetricKind::Counter;
+        let mut outcome =
+            |outcome: Outcome| series("bellwether_log_lines_total", "Log lines by outcome", counter, Some(("outcome", outcome.name())));
+        let [a, b, c, d, e, f] = Outcome::ALL;
+        let outcomes = [outcome(a)?, outcome(b)?, outcome(c)?, outcome(d)?, outcome(e)?, outcome(f)?];
+        let mut rotation = |kind| {
+            series("bellwether_log_rotations_total", "Rotations of log files that were seen, by kind", counter, Some(("kind", kind)))
+        };
+        let rotations = [rotation("rename")?, rotation("truncate")?];
+        let mut trouble = |trouble: Trouble| {
+            let help = "Log files that could not be read, by reason; each counts once until it can be read again";
+            series("bellwether_log_file_errors_total", help, counter, Some(("reason", trouble.name())))
+        };
+        let [a, b, c, d, e] = Trouble::ALL;
+        let troubles = [trouble(a)?, trouble(b)?, trouble(c)?, trouble(d)?, trouble(e)?];
+        Ok(Self {
+            outcomes,
+            rotations,
+            troubles,
+            bytes: series("bellwether_log_bytes_total", "Bytes of log lines that were counted", counter, None)?,
+            lost: series("bellwether_log_lost_bytes_total", "Bytes known to have vanished before they were read", counter, None)?,
+            files: series("bellwether_log_files", "Log files that are open", MetricKind::Gauge, None)?,
+            lag: series("bellwether_log_lag_bytes", "Bytes of log files that are not yet counted", MetricKind::Gauge, None)?,
+        })
+    }
+
+    /// Adds what a buffer had in it.
+    pub fn commit(&self, tally: &Tally, bytes: u64, families: &mut Families) {
+        for (series, count) in self.outcomes.iter().zip(tally.outcomes) {
+            if count > 0 {
+                families.add(*series, f64::from(count));
+            }
+        }
+        families.add(self.bytes, amount(bytes));
+    }
+
+    /// Counts a rotation.
+    pub fn rotated(&self, rotation: Rotation, families: &mut Families) {
+        families.add(self.rotations[usize::from(rotation == Rotation::Truncate)], 1.0);
+    }
+
+    /// Counts bytes that nobody will read any more.
+    pub fn lost(&self, bytes: u64, families: &mut Families) {
+        families.add(self.lost, amount(bytes));
+    }
+
+    /// Counts a file that cannot be read.
+    pub fn troubled(&self, trouble: Trouble, families: &mut Families) {
+        let position = Trouble::ALL.iter().position(|other| *other == trouble);
+        position.into_iter().for_each(|position| families.add(self.troubles[position], 1.0));
+    }
+
+    /// Says how many files are open, and how far behind they are.
+    pub fn set_open(&self, files: u64, lag: u64, families: &mut Families) {
+        families.set(self.files, amount(files));
+        families.set(self.lag, amount(lag));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counters are f64; sizes are below 2^53 for any log there is")]
+fn amount(count: u64) -> f64 {
+    count as f64
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Counts a line.
+    pub fn add(&mut self, outcome: Outcome) {
+        self.outcomes[outcome as usize] += 1;
+    }
+}
+
+// === impl SnapshotMetrics ===
+
+impl SnapshotMetrics {
+    /// Exposes them.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Snapshots of the log state that could not be written, or not be trusted at the start";
+        registry.register("bellwether_log_snapshot_failures", help, self.failures.clone());
+        let help = "When the log state was last written, in seconds since the epoch; 0 before the first time";
+        registry.register("bellwether_log_snapshot_timestamp_seconds", help, self.written.clone());
+    }
+}

@@ -1,0 +1,197 @@
+//! What must be kept together: the series, and how far each file has been counted into them.
+//!
+//! One lock holds both: whoever changes positions holds the lock of the families, and so does whoever copies them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::logs::file::{Inode, Known};
+use crate::logs::framing::Framing;
+use crate::series::families::{Families, FamiliesState, SharedFamilies};
+
+/// The layout of [`Saved`]. Another one cannot be read.
+const VERSION: u16 = 1;
+
+/// How far a file has been counted.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Position {
+    /// The input that reads it.
+    pub input: String,
+    /// Where it was found; after a rotation another file is there.
+    #[serde(with = "path_bytes")]
+    pub path: PathBuf,
+    /// Who it is, and up to where it is counted.
+    pub known: Known,
+    /// The longest that it has been seen: what is between this and the offset is lost when the file is.
+    pub size: u64,
+    /// The offset is within a line that is passed over.
+    pub skipping: bool,
+    /// What its next line may go on with.
+    pub framing: Framing,
+}
+
+/// What is written to the disk.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Saved {
+    version: u16,
+    /// The inputs that have been started: `start` counts no more for them.
+    pub inputs: Vec<String>,
+    /// All files that are being read.
+    pub positions: Vec<Position>,
+    /// All counters and histograms.
+    pub families: FamiliesState,
+}
+
+/// What threads of the engine share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// All series.
+    pub families: SharedFamilies,
+    /// Touched only while `families` is locked.
+    positions: Mutex<BTreeMap<Inode, Position>>,
+    request: Mutex<Request>,
+    asked: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Request {
+    /// Before all files have been looked at once, a snapshot would forget those that have not.
+    is_ready: bool,
+    changed: bool,
+    now: bool,
+    stop: bool,
+}
+
+/// Families and positions while nobody else can see them.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    /// All series.
+    pub families: MutexGuard<'a, Families>,
+    positions: MutexGuard<'a, BTreeMap<Inode, Position>>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Shares families.
+    #[must_use]
+    pub fn new(families: Families) -> Self {
+        Self { families: SharedFamilies::new(families), ..Self::default() }
+    }
+
+    /// Begins a change that is seen as a whole.
+    pub fn commit(&self) -> Commit<'_> {
+        let families = self.families.lock();
+        Commit { families, positions: self.positions.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// Says that something has changed, so that it is written within a second.
+    pub fn changed(&self) {
+        let mut request = self.request();
+        if !request.changed {
+            request.changed = true;
+            self.asked.notify_one();
+        }
+    }
+
+    /// Asks for a snapshot without the wait.
+    pub fn save_now(&self) {
+        let mut request = self.request();
+        (request.changed, request.now) = (true, true);
+        self.asked.notify_one();
+    }
+
+    /// Allows snapshots: the positions are complete.
+    pub fn ready(&self) {
+        self.request().is_ready = true;
+        self.save_now();
+    }
+
+    /// Ends [`Shared::wait`] for good.
+    pub fn stop(&self) {
+        self.request().stop = true;
+        self.asked.notify_one();
+    }
+
+    /// Waits until a snapshot is due: at once when asked for, else `interval` after the last one if something has
+    /// changed. `false` at the stop.
+    pub fn wait(&self, last: Instant, interval: Duration) -> bool {
+        let mut request = self.request();
+        loop {
+            let due = interval.saturating_sub(last.elapsed());
+            if request.stop {
+                return false;
+            }
+            if request.is_ready && (request.now || (request.changed && due.is_zero())) {
+                (request.changed, request.now) = (false, false);
+                return true;
+            }
+            let wait = if request.is_ready && request.changed { due } else { Duration::from_secs(3600) };
+            request = self.asked.wait_timeout(request, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Copies everything in one look, as bytes.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn encode(&self, inputs: &[String]) -> Result<Vec<u8>, postcard::Error> {
+        let commit = self.commit();
+        let (families, positions) = (commit.families.state(), commit.positions.values().cloned().collect());
+        drop(commit);
+        postcard::to_stdvec(&Saved { version: VERSION, inputs: inputs.to_vec(), positions, families })
+    }
+
+    fn request(&self) -> MutexGuard<'_, Request> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Commit ===
+
+impl Commit<'_> {
+    /// Sets how far a file has been counted.
+    pub fn set(&mut self, position: &Position) {
+        self.positions.insert(position.known.identity.inode, position.clone());
+    }
+
+    /// Forgets a file that will not be read any more.
+    pub fn forget(&mut self, inode: Inode) {
+        self.positions.remove(&inode);
+    }
+}
+
+// === impl Saved ===
+
+impl Saved {
+    /// Reads what [`Shared::encode`] wrote; `None` for anything else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (version, _) = postcard::take_from_bytes::<u16>(bytes).ok()?;
+        if version != VERSION {
+            return None;
+        }
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+/// Paths are bytes: a log may have a name that is no UTF-8.
+mod path_bytes {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+    }
+}

@@ -1,0 +1,118 @@
+//! The standard input: the same lines and rules, but no offset. What was read since the last snapshot is lost with a
+//! crash, because a pipe cannot be read twice.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::logs::decoder::{Decoder, Outcome};
+use crate::logs::framing::Framing;
+use crate::logs::lines::{Lines, Piece};
+use crate::logs::metrics::{InputSeries, Tally};
+use crate::logs::state::Shared;
+use crate::logs::watch::Bell;
+use crate::series::families::Families;
+
+/// How soon the stop is seen while nothing comes.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// As large as a pipe.
+const BUFFER: usize = 64 * 1024;
+
+/// What the standard input is read with.
+#[derive(Clone, Debug)]
+pub struct Stdin {
+    /// Where it is counted.
+    pub series: InputSeries,
+    /// Its own decoder, which no other thread has.
+    pub decoder: Decoder,
+    /// Longer lines are passed over.
+    pub max_line: usize,
+}
+
+/// A stream that is read once, from its begin to its end.
+#[derive(Debug)]
+pub struct Stream<'a> {
+    decoder: &'a mut Decoder,
+    lines: Lines,
+    framing: Framing,
+    max_line: usize,
+}
+
+/// Reads the standard input until it ends or the process stops.
+pub fn read_stdin(stdin: Stdin, shared: &Shared, bell: &Bell) {
+    let input = io::stdin();
+    let read = input.as_fd().try_clone_to_owned().map(File::from).and_then(|file| read_until_stop(file, stdin, shared, bell));
+    match read {
+        Ok(()) => tracing::info!("the standard input has ended"),
+        Err(error) => tracing::error!(%error, "the standard input cannot be read any more"),
+    }
+}
+
+/// Reads a pipe, a terminal or a file until it ends or the bell says stop.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_until_stop(mut input: File, stdin: Stdin, shared: &Shared, bell: &Bell) -> io::Result<()> {
+    let Stdin { series, mut decoder, max_line } = stdin;
+    let mut stream = Stream::new(&mut decoder, max_line);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        if bell.is_stopping() {
+            break;
+        }
+        let is_ready = match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&PATIENCE)) {
+            Ok(ready) => ready > 0,
+            Err(rustix::io::Errno::INTR) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_ready {
+            continue;
+        }
+        let read = input.read(&mut buffer)?;
+        let mut families = shared.families.lock();
+        let tally = if read == 0 { stream.finish(&mut families) } else { stream.feed(&buffer[..read], &mut families) };
+        series.commit(&tally, read as u64, &mut families);
+        drop(families);
+        shared.changed();
+        if read == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+// === impl Stream ===
+
+impl<'a> Stream<'a> {
+    /// Begins a stream.
+    pub fn new(decoder: &'a mut Decoder, max_line: usize) -> Self {
+        Self { decoder, lines: Lines::default(), framing: Framing::default(), max_line }
+    }
+
+    /// Takes the next bytes.
+    pub fn feed(&mut self, bytes: &[u8], families: &mut Families) -> Tally {
+        let mut tally = Tally::default();
+        let Self { decoder, lines, framing, max_line } = self;
+        lines.feed(bytes, *max_line, |piece| {
+            let outcome = match piece {
+                Piece::Line(line) => decoder.line(line, framing, families),
+                Piece::TooLong => Some(Outcome::TooLong),
+            };
+            outcome.into_iter().for_each(|outcome| tally.add(outcome));
+        });
+        tally
+    }
+
+    /// The stream has ended: counts its last line, if that has no end.
+    pub fn finish(&mut self, families: &mut Families) -> Tally {
+        let mut tally = Tally::default();
+        let line = self.lines.finish();
+        if !line.is_empty() {
+            let outcome = self.decoder.line(&line, &mut self.framing, families);
+            outcome.into_iter().for_each(|outcome| tally.add(outcome));
+        }
+        tally
+    }
+}

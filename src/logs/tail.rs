@@ -1,0 +1,262 @@
+//! One file that is followed: read, cut into lines, decoded, counted, a buffer at a time.
+//!
+//! Owns the descriptor. Which file stands at which path is `shard`'s business.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::logs::decoder::{Decoder, Outcome};
+use crate::logs::file::{BEFORE, HEAD, Happened, Known, Mark, Seen, before_of, head_of, read_at};
+use crate::logs::framing::Framing;
+use crate::logs::lines::{Lines, Piece};
+use crate::logs::metrics::{InputSeries, Rotation, Tally};
+use crate::logs::state::{Position, Shared};
+
+/// What the files of a thread have in common.
+#[derive(Debug)]
+pub struct Means<'a> {
+    /// Where everything is counted.
+    pub shared: &'a Shared,
+    /// Decodes lines and runs the rules.
+    pub decoder: &'a mut Decoder,
+    /// The buffer that all files are read into.
+    pub buffer: &'a mut [u8],
+    /// Longer lines are passed over.
+    pub max_line: usize,
+}
+
+/// A file that is followed.
+#[derive(Debug)]
+pub struct Tail {
+    file: File,
+    lines: Lines,
+    /// The bytes before the offset.
+    before: Vec<u8>,
+    /// How far it is counted; what the shared state says of it.
+    pub position: Position,
+    /// The number of its input.
+    pub input: usize,
+    /// Since when it has been at none of the paths, or the last sign of life after that.
+    pub leaving: Option<Instant>,
+    /// Where it really is, when it was found through a link.
+    pub target: Option<PathBuf>,
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// There may be more.
+    More,
+    /// That was all; whether there was anything.
+    End(bool),
+}
+
+/// Where a file that is new begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Begin {
+    /// With its first byte.
+    Start,
+    /// With the first line that ends from now on.
+    End,
+}
+
+/// Opens a regular file; never waits, as it would for the other end of a pipe that took its place.
+///
+/// # Errors
+/// When it cannot be opened, or is no file.
+pub fn open(path: &Path) -> io::Result<(File, Seen)> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok((file, Seen::of(&metadata)))
+}
+
+// === impl Tail ===
+
+impl Tail {
+    /// Follows a file that has not been known.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn new(file: File, seen: Seen, input: (usize, &str), path: PathBuf, begin: Begin, max_line: usize) -> io::Result<Self> {
+        let offset = match begin {
+            Begin::Start => 0,
+            Begin::End => line_begin(&file, seen.size, max_line)?,
+        };
+        let before = before_of(&file, offset, BEFORE)?;
+        let known = Known { identity: seen.identity, offset, head: head_of(&file, HEAD)?, before: Mark::of(&before) };
+        let position = Position { input: input.1.to_owned(), path, known, size: seen.size, skipping: false, framing: Framing::default() };
+        Ok(Self { file, lines: Lines::default(), before, position, input: input.0, leaving: None, target: None })
+    }
+
+    /// Follows a file that was known before the process started.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn resume(file: File, seen: Seen, input: usize, position: Position) -> io::Result<(Self, Happened)> {
+        let known = position.known;
+        let before = before_of(&file, known.offset, usize::from(known.before.length))?;
+        let head = head_of(&file, usize::from(known.head.length))?;
+        let happened = known.compare(&seen, head, Mark::of(&before));
+        let lines = Lines::at(position.skipping);
+        let mut tail = Self { file, lines, before, position, input, leaving: None, target: None };
+        if happened != Happened::GoesOn {
+            tail.begin_anew();
+            tail.position.framing = Framing::default();
+            tail.position.known.identity = seen.identity;
+        }
+        tail.position.size = tail.position.size.max(seen.size);
+        Ok((tail, happened))
+    }
+
+    /// Up to where it has been read; a line whose end has not come is read, but not counted.
+    #[must_use]
+    pub fn read_to(&self) -> u64 {
+        self.position.known.offset + self.lines.rest().len() as u64
+    }
+
+    /// Notes how long the file is. Whether that is another length than what was read.
+    pub fn note_size(&mut self, size: u64) -> bool {
+        self.position.size = self.position.size.max(size);
+        size != self.read_to()
+    }
+
+    /// How many bytes of it are not counted.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.position.size.saturating_sub(self.position.known.offset)
+    }
+
+    /// Reads one buffer and counts its lines. A file that has been truncated begins anew.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn step(&mut self, means: &mut Means<'_>, series: &InputSeries) -> io::Result<Step> {
+        let marker = self.marker();
+        let from = self.read_to();
+        // The bytes before are read again: a file that was truncated and has regrown is told by them, without a call
+        // of its own.
+        let read = read_at(&self.file, means.buffer, from - marker.len() as u64)?;
+        if read < marker.len() || means.buffer[..marker.len()] != marker[..] {
+            self.truncated(means, series);
+            return Ok(Step::More);
+        }
+        if read == marker.len() {
+            return Ok(Step::End(false));
+        }
+        let is_full = read == means.buffer.len();
+        let chunk = &means.buffer[marker.len()..read];
+        let mut commit = means.shared.commit();
+        let (mut tally, framing) = (Tally::default(), &mut self.position.framing);
+        self.lines.feed(chunk, means.max_line, |piece| {
+            let outcome = match piece {
+                Piece::Line(line) => means.decoder.line(line, framing, &mut commit.families),
+                Piece::TooLong => Some(Outcome::TooLong),
+            };
+            outcome.into_iter().for_each(|outcome| tally.add(outcome));
+        });
+        let end = from + chunk.len() as u64;
+        let (old, new) = (self.position.known.offset, end - self.lines.rest().len() as u64);
+        if let Some(consumed) = new.checked_sub(from).and_then(|consumed| usize::try_from(consumed).ok()) {
+            self.before = last_of(&marker, &chunk[..consumed]);
+            self.position.known.before = Mark::of(&self.before);
+        }
+        self.position.known.offset = new;
+        self.position.skipping = self.lines.skipping;
+        self.position.size = self.position.size.max(end);
+        self.grow_head(end)?;
+        series.commit(&tally, new - old, &mut commit.families);
+        commit.set(&self.position);
+        drop(commit);
+        means.shared.changed();
+        Ok(if is_full { Step::More } else { Step::End(true) })
+    }
+
+    /// Counts a last line that has no end, when nobody will write to the file any more, and forgets the file.
+    pub fn finish(mut self, means: &mut Means<'_>, series: &InputSeries) {
+        self.flush(means, series);
+        let mut commit = means.shared.commit();
+        series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
+        commit.forget(self.position.known.identity.inode);
+        drop(commit);
+        means.shared.save_now();
+    }
+
+    /// The bytes before what is read next.
+    fn marker(&self) -> Vec<u8> {
+        last_of(&self.before, self.lines.rest())
+    }
+
+    fn truncated(&mut self, means: &mut Means<'_>, series: &InputSeries) {
+        self.flush(means, series);
+        let mut commit = means.shared.commit();
+        series.rotated(Rotation::Truncate, &mut commit.families);
+        series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
+        self.begin_anew();
+        commit.set(&self.position);
+        drop(commit);
+        means.shared.save_now();
+        tracing::info!(path = %self.position.path.display(), "a log file was truncated; it is read from its begin");
+    }
+
+    fn begin_anew(&mut self) {
+        self.lines = Lines::default();
+        self.before = Vec::new();
+        self.position.known.offset = 0;
+        self.position.known.head = Mark::of(&[]);
+        self.position.known.before = Mark::of(&[]);
+        self.position.skipping = false;
+        self.position.size = 0;
+    }
+
+    fn flush(&mut self, means: &mut Means<'_>, series: &InputSeries) {
+        let line = self.lines.finish();
+        if line.is_empty() {
+            return;
+        }
+        let mut commit = means.shared.commit();
+        let mut tally = Tally::default();
+        let outcome = means.decoder.line(&line, &mut self.position.framing, &mut commit.families);
+        outcome.into_iter().for_each(|outcome| tally.add(outcome));
+        series.commit(&tally, line.len() as u64, &mut commit.families);
+        self.position.known.offset += line.len() as u64;
+        commit.set(&self.position);
+    }
+
+    /// The mark of the head grows with the file until it is full.
+    fn grow_head(&mut self, size: u64) -> io::Result<()> {
+        let length = usize::from(self.position.known.head.length);
+        if length < HEAD && size > length as u64 {
+            self.position.known.head = head_of(&self.file, HEAD)?;
+        }
+        Ok(())
+    }
+}
+
+/// The last bytes of two slices in a row, up to [`BEFORE`].
+fn last_of(first: &[u8], second: &[u8]) -> Vec<u8> {
+    let second = &second[second.len().saturating_sub(BEFORE)..];
+    let first = &first[first.len().saturating_sub(BEFORE - second.len())..];
+    [first, second].concat()
+}
+
+/// The begin of the line that is being written at the end of a file, where it is not too long ago.
+fn line_begin(file: &File, size: u64, max_line: usize) -> io::Result<u64> {
+    let mut bytes = vec![0; 4096];
+    let mut end = size;
+    while end > 0 && size - end <= max_line as u64 {
+        let length = usize::try_from(end).unwrap_or(usize::MAX).min(bytes.len());
+        let read = read_at(file, &mut bytes[..length], end - length as u64)?;
+        if let Some(position) = memchr::memrchr(b'\n', &bytes[..read]) {
+            return Ok(end - length as u64 + position as u64 + 1);
+        }
+        end -= length as u64;
+    }
+    Ok(if end == 0 { 0 } else { size })
+}

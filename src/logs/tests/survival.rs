@@ -1,0 +1,162 @@
+//! What is kept over restarts and crashes.
+
+use super::*;
+
+#[test]
+fn at_the_very_first_start_the_position_is_configured() {
+    for (start, expected) in [(Start::Beginning, 3), (Start::End, 0)] {
+        let mut bench = Bench::with("*.log", start);
+        let next = lines(3..4);
+        bench.append("app.log", lines(0..3) + &next[..9]);
+        bench.look().check(expected, 0, 0);
+        // The line that was being written is counted whole, a file that comes later from its begin.
+        bench.append("app.log", &next[9..]);
+        bench.append("later.log", lines(4..6));
+        bench.look().check(expected + 3, 0, 0);
+        // Later starts are not the first one.
+        bench.save();
+        bench.append("new.log", lines(6..7));
+        bench.append("app.log", lines(7..8));
+        bench.kill();
+        bench.look().check(expected + 5, 0, 0);
+    }
+}
+
+#[test]
+fn after_a_crash_the_counters_are_those_of_an_uninterrupted_run() {
+    let mut bench = Bench::new();
+    let text = lines(0..40);
+    let (mut written, mut snapshots) = (0, 0);
+    // Every byte position is once the end of the file at a crash, with the snapshot taken at various distances.
+    while written < text.len() {
+        let next = (written + 7).min(text.len());
+        bench.append("app.log", &text[written..next]);
+        written = next;
+        bench.look();
+        if written % 3 == 0 {
+            bench.save();
+            snapshots += 1;
+        }
+        if written % 5 == 0 {
+            bench.kill();
+            bench.look();
+        }
+        let whole = text[..written].matches('\n').count() as u64;
+        bench.check(whole, 0, 0);
+    }
+    assert!(snapshots > 10);
+    bench.check(40, 0, 0);
+    assert_eq!(bench.value("bellwether_log_bytes_total", &["app"]), text.len() as u64);
+}
+
+#[test]
+fn rotations_while_nobody_looks() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    bench.append("app.log", lines(2..4));
+    bench.rename("app.log", "app.log.1");
+    bench.append("app.log", lines(4..5));
+    bench.rename("app.log.1", "app.log.2");
+    bench.rename("app.log", "app.log.1");
+    bench.append("app.log", lines(5..6));
+    bench.kill();
+    bench.look().check(6, 2, 0);
+    bench.save();
+    bench.kill();
+    bench.pass_grace().check(6, 2, 0);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn a_snapshot_before_the_first_look_forgets_nothing() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.append("other.log", lines(2..4));
+    bench.look().save();
+    bench.kill();
+    bench.save();
+    bench.kill();
+    bench.look().check(4, 0, 0);
+}
+
+#[test]
+fn a_truncation_while_nobody_looks() {
+    for regrown in [1, 9] {
+        let mut bench = Bench::new();
+        bench.append("app.log", lines(0..3));
+        bench.look().save();
+        fs::write(bench.path("app.log"), lines(3..3 + regrown)).unwrap();
+        bench.kill();
+        bench.look().check(3 + regrown, 0, 1);
+    }
+}
+
+#[test]
+fn a_file_that_vanished_while_nobody_looked_is_lost_as_far_as_known() {
+    let mut bench = Bench::new();
+    let unread = lines(2..5);
+    bench.append("app.log", lines(0..2));
+    bench.look();
+    let line = &unread[..20];
+    bench.append("app.log", line);
+    bench.look().save();
+    bench.append("app.log", &unread[20..]);
+    fs::remove_file(bench.path("app.log")).unwrap();
+    bench.kill();
+    bench.look().check(2, 0, 0);
+    assert_eq!(bench.lost(), line.len() as u64);
+}
+
+#[test]
+fn a_stack_trace_and_parts_go_on_after_a_restart() {
+    let mut bench = Bench::new();
+    bench.append("app.log", "2026-04-04T09:06:09.320Z\tERROR\tlog/compat.go:77\tOops\nmain.main\n");
+    let line = lines(0..1);
+    let (begin, end) = line.trim_end().split_at(30);
+    bench.append("other.log", format!("2026-04-04T09:00:01.733456789Z stderr P {begin}\n"));
+    bench.look().save();
+    bench.append("app.log", "\t/workspace/main.go:43\n");
+    bench.append("other.log", format!("2026-04-04T09:00:01.733456789Z stderr F {end}\n"));
+    bench.kill();
+    bench.look();
+    assert_eq!((bench.outcome("record"), bench.outcome("continuation"), bench.outcome("unstructured")), (2, 2, 0));
+}
+
+#[test]
+fn a_torn_snapshot_falls_back_to_the_one_before() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    bench.append("app.log", lines(2..4));
+    bench.look().save();
+    // The second snapshot was written to the slot 0.
+    let newest = bench.folder.path().join("state/logs.0.state");
+    let bytes = fs::read(&newest).unwrap();
+    fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+    bench.append("app.log", lines(4..5));
+    bench.kill();
+    bench.look().check(5, 0, 0);
+    let mut registry = prometheus_client::registry::Registry::default();
+    bench.engine.register(&mut registry);
+    let text = crate::metrics::exposition::Format::Text.write(&registry).unwrap();
+    assert!(text.contains("bellwether_log_snapshot_failures_total 1\n"), "{text}");
+}
+
+#[test]
+fn without_a_folder_nothing_is_remembered() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    for _ in 0..2 {
+        bench.engine = Engine::new(&bench.config, None).unwrap();
+        bench.look().check(2, 0, 0);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_named() {
+    let bench = Bench::new();
+    bench.append("file", "");
+    let error = Engine::new(&bench.config, Some(&bench.path("file/state"))).unwrap_err();
+    assert!(error.to_string().contains("logs/file/state for the log state; create it"), "{error}");
+}
