@@ -5,7 +5,9 @@
 
 mod children;
 mod facts;
+mod guard;
 mod plan;
+mod report;
 mod shape;
 mod ttl;
 
@@ -16,8 +18,9 @@ use jiff::Timestamp;
 use crate::config::retention::Policy;
 use crate::store::mongodb::{Mongo, Reason, StoreError};
 
-pub use facts::{Facts, read as read_facts};
-pub use plan::{ChildPlan, Guard, KeepReason, Kept, Plan, Verdict};
+pub use facts::{Access, Facts, read as read_facts};
+pub use guard::{Guard, Verdict};
+pub use plan::{ChildPlan, KeepReason, Kept, Plan};
 pub use shape::Window;
 pub use ttl::TtlObserver;
 

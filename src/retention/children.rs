@@ -1,15 +1,14 @@
-//! What refers to the documents that would go.
+//! Which documents would go, and what refers to them.
 //!
-//! Only here the `_id`s of documents are read, with nothing else of them but their date and group. The choice of those
-//! that go is pure.
+//! Only here something of the documents is read: their `_id`, date and group. The choice of those that go is pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
-use crate::config::retention::{IdForm, Policy};
-use crate::retention::shape::Window;
+use crate::config::retention::{IdForm, KeepLast, Policy};
+use crate::retention::shape::{Field, Window};
 use crate::retention::{LIMIT, RetentionError};
 use crate::store::mongodb::within;
 
@@ -27,17 +26,32 @@ struct Expired {
     group: Bson,
 }
 
-/// How many documents of each child collection refer to what would go; `None` where that would be too much to count.
-pub(super) async fn count(policy: &Policy, database: &Database, window: Window) -> Result<Option<Vec<u64>>, RetentionError> {
-    if policy.children.is_empty() {
-        return Ok(Some(Vec::new()));
+/// What refers to the documents that would go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Children {
+    /// How many documents of each child collection; `None` where that would be too much to count.
+    pub counts: Option<Vec<u64>>,
+    /// How many expired documents are among the newest of their group, where that came out on the way.
+    pub among_newest: Option<u64>,
+}
+
+/// Counts what refers to the documents that would go.
+pub(super) async fn count(policy: &Policy, database: &Database, window: Window) -> Result<Children, RetentionError> {
+    if policy.children.is_empty() && policy.keep_last.is_none() {
+        return Ok(Children { counts: Some(Vec::new()), among_newest: None });
     }
     let expired = expired(policy, database, window).await?;
     if expired.len() > MOST {
-        return Ok(None);
+        // A policy without children has none, however many documents there are.
+        let counts = policy.children.is_empty().then(Vec::new);
+        return Ok(Children { counts, among_newest: None });
     }
+    let all = expired.len();
     let young = match &policy.keep_last {
-        Some(last) => young(policy, database, window, &last.per).await?,
+        Some(last) => {
+            let groups = expired.iter().map(|document| key(&document.group)).collect();
+            young(policy, database, window, groups, last).await?
+        }
         None => HashMap::new(),
     };
     let keep = policy.keep_last.as_ref().map_or(0, |last| u64::from(last.count));
@@ -54,7 +68,7 @@ pub(super) async fn count(policy: &Policy, database: &Database, window: Window) 
         }
         counts.push(count);
     }
-    Ok(Some(counts))
+    Ok(Children { counts: Some(counts), among_newest: u64::try_from(all - going.len()).ok() })
 }
 
 async fn expired(policy: &Policy, database: &Database, window: Window) -> Result<Vec<Expired>, RetentionError> {
@@ -63,7 +77,7 @@ async fn expired(policy: &Policy, database: &Database, window: Window) -> Result
     let group = policy.keep_last.as_ref().map(|last| last.per.clone());
     let mut projection = doc! { "_id": 1, &field: 1 };
     projection.extend(group.iter().map(|group| (group.clone(), Bson::Int32(1))));
-    let filter = window.expired(&field);
+    let filter = Field::new(&field).dated(window.expired());
     within(LIMIT, async move {
         // By the index alone: a second key would make the server sort whole documents.
         let found = collection.find(filter).sort(doc! { &field: -1 }).projection(projection);
@@ -83,31 +97,41 @@ async fn expired(policy: &Policy, database: &Database, window: Window) -> Result
     .map_err(|source| RetentionError::store(policy, "reading the ids of expired documents", source))
 }
 
-/// How many documents of each group are kept for their age, by the group's bytes.
-async fn young(policy: &Policy, database: &Database, window: Window, per: &str) -> Result<HashMap<Vec<u8>, u64>, RetentionError> {
-    let collection = database.collection::<Document>(&policy.collection);
-    let pipeline = vec![
-        doc! { "$match": window.young(&policy.field) },
-        doc! { "$group": { "_id": { "$ifNull": [format!("${per}"), Bson::Null] }, "n": { "$sum": 1_i64 } } },
-    ];
+/// How many documents of each of these groups are kept for their age, by the group's bytes. Newest first, and only until
+/// every group has `keep` of them: that mostly comes soon.
+async fn young(
+    policy: &Policy,
+    database: &Database,
+    window: Window,
+    groups: HashSet<Vec<u8>>,
+    keep: &KeepLast,
+) -> Result<HashMap<Vec<u8>, u64>, RetentionError> {
+    let (collection, per, keep) = (database.collection::<Document>(&policy.collection), keep.per.clone(), u64::from(keep.count));
+    let (filter, sort) = (Field::new(&policy.field).dated(window.young()), doc! { &policy.field: -1 });
+    let projection = doc! { "_id": 0, &per: 1 };
     within(LIMIT, async move {
-        let mut cursor = collection.aggregate(pipeline).allow_disk_use(false).max_time(LIMIT).await?;
-        let mut groups = HashMap::new();
-        while cursor.advance().await? {
-            let group = cursor.deserialize_current()?;
-            let count = group.get_i64("n").ok().and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
-            groups.insert(key(group.get("_id").unwrap_or(&Bson::Null)), count);
+        let found = collection.find(filter).sort(sort).projection(projection).batch_size(1000);
+        let mut cursor = found.max_time(LIMIT).await?;
+        let (mut counts, mut open) = (HashMap::new(), if keep == 0 { 0 } else { groups.len() });
+        while open > 0 && cursor.advance().await? {
+            let document = cursor.deserialize_current()?;
+            let group = key(at(&document, &per).unwrap_or(&Bson::Null));
+            if groups.contains(&group) {
+                let count = counts.entry(group).or_insert(0);
+                *count += 1;
+                open -= usize::from(*count == keep);
+            }
         }
-        Ok(groups)
+        Ok(counts)
     })
     .await
-    .map_err(|source| RetentionError::store(policy, "counting the groups of keep_last", source))
+    .map_err(|source| RetentionError::store(policy, "reading the groups of keep_last", source))
 }
 
 /// The `_id`s of the documents that would go: of each group, the newest `keep` stay, those that are young included.
 /// Of equally dated ones the lowest `_id` goes first.
 fn choose(mut expired: Vec<Expired>, young: &HashMap<Vec<u8>, u64>, keep: u64) -> Vec<Bson> {
-    expired.sort_by_cached_key(|document| (std::cmp::Reverse(document.date), std::cmp::Reverse(key(&document.id))));
+    expired.sort_by(|left, right| right.date.cmp(&left.date).then_with(|| key(&right.id).cmp(&key(&left.id))));
     let mut kept = young.clone();
     let stays = |document: &Expired, kept: &mut HashMap<Vec<u8>, u64>| {
         let kept = kept.entry(key(&document.group)).or_default();

@@ -3,15 +3,13 @@
 //! Counts are made by the server, each with a limit. They are taken one after the other: while the application writes,
 //! they may differ by what it wrote in between.
 
-use std::ops::Bound;
-
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::Hint;
 
 use crate::config::retention::{KeepLast, Policy};
 use crate::retention::children;
-use crate::retention::shape::{Window, dated, listed, missing, typed};
+use crate::retention::shape::{Field, Window};
 use crate::retention::{LIMIT, RetentionError};
 use crate::store::mongodb::{Mongo, within};
 
@@ -90,29 +88,32 @@ pub async fn read(policy: &Policy, mongo: &Mongo, now: i64) -> Result<Facts, Ret
     let window = Window::of(policy, now);
     let database = mongo.database().await.map_err(|source| RetentionError::store(policy, "connecting", source))?;
     let reader = Reader { policy, database: &database, window };
-    let (field, after, before) = (policy.field.as_str(), Bound::Excluded(now), Bound::Excluded(window.floor));
     let access = reader.access().await?;
-    let list = if access.proves_no_list { 0 } else { reader.count(listed(field)).await? };
+    let field = Field::proved(&policy.field, access.proves_no_list);
+    let list = if access.proves_no_list { 0 } else { reader.count(field.listed()).await? };
+    let children = children::count(policy, &database, window).await?;
+    let among_newest = match (&policy.keep_last, children.among_newest) {
+        (None, _) => 0,
+        (Some(_), Some(counted)) => counted,
+        (Some(last), None) => reader.among_newest(last).await?,
+    };
     Ok(Facts {
         window,
         total: reader.total().await?,
-        expired: reader.count(window.expired(field)).await?,
-        among_newest: match &policy.keep_last {
-            Some(last) => reader.among_newest(last).await?,
-            None => 0,
-        },
-        young: reader.count(window.young(field)).await?,
-        future: reader.count(dated(field, after, Bound::Unbounded)).await?,
-        before_floor: reader.count(dated(field, Bound::Unbounded, before)).await?,
-        missing: reader.count(missing(field)).await?,
-        null: reader.count(typed(field, &["null"])).await?,
-        text: reader.count(typed(field, &["string"])).await?,
-        number: reader.count(typed(field, &["number"])).await?,
+        expired: reader.count(field.dated(window.expired())).await?,
+        among_newest,
+        young: reader.count(field.dated(window.young())).await?,
+        future: reader.count(field.dated(window.future())).await?,
+        before_floor: reader.count(field.dated(window.before_floor())).await?,
+        missing: reader.count(field.missing()).await?,
+        null: reader.count(field.typed(&["null"])).await?,
+        text: reader.count(field.typed(&["string"])).await?,
+        number: reader.count(field.typed(&["number"])).await?,
         list,
-        other: reader.count(typed(field, &OTHER_TYPES)).await?,
+        other: reader.count(field.typed(&OTHER_TYPES)).await?,
         oldest: reader.oldest().await?,
         access,
-        children: children::count(policy, &database, window).await?,
+        children: children.counts,
         mean_bytes: reader.mean_bytes().await,
     })
 }
@@ -144,7 +145,7 @@ impl Reader<'_> {
 
     async fn oldest(&self) -> Result<Option<i64>, RetentionError> {
         let (collection, field) = (self.database.collection::<Document>(&self.policy.collection), self.policy.field.clone());
-        let filter = self.window.plausible(&field);
+        let filter = Field::new(&field).dated(self.window.plausible());
         // The date comes under a plain name, so that nothing needs to know where it stands.
         let pipeline = vec![
             doc! { "$match": filter },
@@ -164,7 +165,7 @@ impl Reader<'_> {
         let is_expired = doc! { "$lt": [&date, cutoff] };
         let open = doc! { "$max": [0_i64, { "$subtract": [i64::from(last.count), "$young"] }] };
         let pipeline = vec![
-            doc! { "$match": self.window.plausible(&self.policy.field) },
+            doc! { "$match": Field::new(&self.policy.field).dated(self.window.plausible()) },
             doc! { "$group": {
                 "_id": { "$ifNull": [format!("${}", last.per), Bson::Null] },
                 "expired": { "$sum": { "$cond": [&is_expired, 1_i64, 0_i64] } },
@@ -192,7 +193,7 @@ impl Reader<'_> {
 
     async fn access(&self) -> Result<Access, RetentionError> {
         let database = self.database.clone();
-        let (filter, sort) = (self.window.expired(&self.policy.field), doc! { &self.policy.field: 1 });
+        let (filter, sort) = (Field::new(&self.policy.field).dated(self.window.expired()), doc! { &self.policy.field: 1 });
         let find = doc! { "find": &self.policy.collection, "filter": filter, "sort": sort };
         let command = doc! { "explain": find, "verbosity": "queryPlanner", "maxTimeMS": 5000 };
         let reply = within(LIMIT, async move { database.run_command(command).await })

@@ -1,8 +1,7 @@
 //! What a policy would do and why: facts in, a plan out. Pure.
 //!
-//! Fails closed: whatever is not known to be right is a guard that does not pass.
+//! Whether it may be carried out is for the guards to say.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,15 +11,10 @@ use sha2::{Digest as _, Sha256};
 use crate::config::retention::{IdForm, Policy};
 use crate::retention::RetentionError;
 use crate::retention::facts::Facts;
+use crate::retention::guard::{Verdict, verdicts};
 
 /// How many documents a batch deletes. Measured: 500 take 9 ms, 5000 take 72.
 const BATCH: u64 = 500;
-
-/// The greatest part of a collection that a plan may delete.
-const MAX_FRACTION: f64 = 0.2;
-
-/// How far the clocks of the database and of the host may differ, in milliseconds.
-const MAX_SKEW_MS: u64 = 60_000;
 
 /// What a policy would do. Nothing has been done.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -114,31 +108,6 @@ pub struct ChildPlan {
     pub documents: Option<u64>,
 }
 
-/// Something that must hold before anything may be deleted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Guard {
-    /// Not too great a part of the collection would go.
-    Fraction,
-    /// The documents are found by an index.
-    Index,
-    /// The clocks of database and host agree.
-    Clocks,
-    /// What refers to the documents is known.
-    Children,
-}
-
-/// What a guard found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Verdict {
-    /// The guard.
-    pub guard: Guard,
-    /// Whether it would let a deletion go on.
-    pub passes: bool,
-    /// What it saw.
-    pub finding: String,
-}
-
 // === impl Plan ===
 
 impl Plan {
@@ -180,12 +149,7 @@ impl Plan {
             batches: would_delete.div_ceil(BATCH),
             guards: Vec::new(),
         };
-        plan.guards = vec![
-            fraction_guard(fraction),
-            index_guard(policy, facts),
-            clock_guard(host_now, database_now),
-            children_guard(facts.children.is_some()),
-        ];
+        plan.guards = verdicts(policy, facts, fraction, host_now, database_now);
         plan.plan_id = plan.hash();
         Ok(plan)
     }
@@ -244,32 +208,6 @@ fn bytes(mean: f64, documents: u64) -> u64 {
     (mean * documents as f64).round() as u64
 }
 
-fn fraction_guard(fraction: f64) -> Verdict {
-    let finding = format!("{:.1} % of the collection would be deleted; at most {:.0} % may be", fraction * 100.0, MAX_FRACTION * 100.0);
-    Verdict { guard: Guard::Fraction, passes: fraction <= MAX_FRACTION, finding }
-}
-
-fn index_guard(policy: &Policy, facts: &Facts) -> Verdict {
-    let (passes, finding) = match (&facts.access.index, facts.access.scans) {
-        (Some(index), false) => (true, format!("the documents are found by the index {index}")),
-        (None, false) if facts.total == 0 => (true, format!("{} is empty or not there", policy.collection)),
-        _ => (false, format!("the whole collection would be read: there is no index that begins with {}", policy.field)),
-    };
-    Verdict { guard: Guard::Index, passes, finding }
-}
-
-fn clock_guard(host: Timestamp, database: Timestamp) -> Verdict {
-    let skew = host.as_millisecond().abs_diff(database.as_millisecond());
-    let finding =
-        format!("the clocks of database and host differ by {}.{:03} s; at most {} s may be", skew / 1000, skew % 1000, MAX_SKEW_MS / 1000);
-    Verdict { guard: Guard::Clocks, passes: skew <= MAX_SKEW_MS, finding }
-}
-
-fn children_guard(is_known: bool) -> Verdict {
-    let finding = if is_known { "what refers to the documents is known" } else { "too many documents to count what refers to them" };
-    Verdict { guard: Guard::Children, passes: is_known, finding: finding.to_owned() }
-}
-
 /// The same for the same policy, whatever version of this program reads it.
 fn policy_hash(policy: &Policy) -> String {
     let form = |id: IdForm| match id {
@@ -293,7 +231,7 @@ fn policy_hash(policy: &Policy) -> String {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    use fmt::Write as _;
+    use std::fmt::Write as _;
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a text cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -312,73 +250,12 @@ fn as_optional_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> R
     }
 }
 
-// === impl KeepReason ===
-
-impl fmt::Display for KeepReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Young => "younger than the cutoff",
-            Self::AmongNewest => "among the newest of their group",
-            Self::Future => "dated in the future",
-            Self::BeforeFloor => "dated before 2000: never set",
-            Self::Missing => "the date is missing",
-            Self::Null => "the date is null",
-            Self::Text => "the date is a text",
-            Self::Number => "the date is a number",
-            Self::List => "the date is a list",
-            Self::OtherType => "the date is of another type",
-        })
-    }
-}
-
-// === impl Guard ===
-
-impl fmt::Display for Guard {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Fraction => "fraction",
-            Self::Index => "index",
-            Self::Clocks => "clocks",
-            Self::Children => "children",
-        })
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "PLAN ONLY, nothing has been deleted: policy {} on {}.{}", self.policy, self.collection, self.field)?;
-        writeln!(formatter, "  cutoff           {} ({} before the database's clock)", self.cutoff, self.keep)?;
-        match &self.oldest {
-            Some(oldest) => writeln!(formatter, "  oldest document  {oldest}")?,
-            None => writeln!(formatter, "  oldest document  none")?,
-        }
-        writeln!(formatter, "  documents        {}, of which {} are older than the cutoff", self.total, self.expired)?;
-        write!(formatter, "  would delete     {} ({:.1} %) in {} batches", self.would_delete, self.fraction * 100.0, self.batches)?;
-        match self.estimated_bytes {
-            Some(bytes) => writeln!(formatter, ", about {bytes} bytes")?,
-            None => writeln!(formatter)?,
-        }
-        for child in &self.children {
-            let documents = child.documents.map_or("an unknown number".to_owned(), |documents| documents.to_string());
-            writeln!(formatter, "    with them      {documents} of {} by {}", child.collection, child.field)?;
-        }
-        writeln!(formatter, "  would keep")?;
-        for kept in self.kept.iter().filter(|kept| kept.documents > 0) {
-            writeln!(formatter, "    {:<32} {}", kept.reason, kept.documents)?;
-        }
-        writeln!(formatter, "  guards")?;
-        for Verdict { guard, passes, finding } in &self.guards {
-            writeln!(formatter, "    {:<5} {guard:<9} {finding}", if *passes { "ok" } else { "STOP" })?;
-        }
-        write!(formatter, "  plan {}\n  policy {}", self.plan_id, self.policy_hash)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::retention::{Child, KeepLast};
     use crate::retention::facts::Access;
+    use crate::retention::guard::Guard;
     use crate::retention::shape::Window;
 
     const NOW: i64 = 1_763_712_000_000;

@@ -34,59 +34,100 @@ impl Window {
         Self { floor: FLOOR, cutoff: now.saturating_sub(keep), now }
     }
 
-    /// Documents that are older than the cutoff, and have a date that was set.
-    pub(super) fn expired(&self, field: &str) -> Document {
-        dated(field, Bound::Included(self.floor), Bound::Excluded(self.cutoff))
+    /// Documents that are older than the cutoff.
+    pub(super) fn expired(&self) -> (Bound<i64>, Bound<i64>) {
+        (Bound::Included(self.floor), Bound::Excluded(self.cutoff))
     }
 
     /// Documents that are kept for their age.
-    pub(super) fn young(&self, field: &str) -> Document {
-        dated(field, Bound::Included(self.cutoff.max(self.floor)), Bound::Included(self.now))
+    pub(super) fn young(&self) -> (Bound<i64>, Bound<i64>) {
+        (Bound::Included(self.cutoff.max(self.floor)), Bound::Included(self.now))
     }
 
     /// Documents whose date was set and is not in the future.
-    pub(super) fn plausible(&self, field: &str) -> Document {
-        dated(field, Bound::Included(self.floor), Bound::Included(self.now))
+    pub(super) fn plausible(&self) -> (Bound<i64>, Bound<i64>) {
+        (Bound::Included(self.floor), Bound::Included(self.now))
+    }
+
+    /// Documents that are dated in the future.
+    pub(super) fn future(&self) -> (Bound<i64>, Bound<i64>) {
+        (Bound::Excluded(self.now), Bound::Unbounded)
+    }
+
+    /// Documents whose date was never set.
+    pub(super) fn before_floor(&self) -> (Bound<i64>, Bound<i64>) {
+        (Bound::Unbounded, Bound::Excluded(self.floor))
     }
 }
 
-/// Documents whose field is one date within bounds.
-pub(super) fn dated(field: &str, from: Bound<i64>, to: Bound<i64>) -> Document {
-    let mut range = Document::new();
-    let (from, to) = (bound(from, "$gte", "$gt"), bound(to, "$lte", "$lt"));
-    range.extend([from, to].into_iter().flatten().map(|(operator, time)| (operator.to_owned(), DateTime::from_millis(time).into())));
-    let mut conditions = vec![doc! { field: { "$type": "date" } }];
-    conditions.extend(no_list(field));
-    conditions.push(doc! { field: range });
-    doc! { "$and": conditions }
+/// The date field of a policy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field<'a> {
+    path: &'a str,
+    /// An index has proved that no document has a list there. Only counts may rely on it: they need no document then.
+    has_no_list: bool,
 }
 
-/// Documents whose field is of one of these types, and no list.
-pub(super) fn typed(field: &str, types: &[&str]) -> Document {
-    let mut conditions = vec![doc! { field: { "$type": types } }];
-    conditions.extend(no_list(field));
-    doc! { "$and": conditions }
-}
+// === impl Field ===
 
-/// Documents whose field, or something above it, is a list.
-pub(super) fn listed(field: &str) -> Document {
-    doc! { "$or": levels(field).map(|level| doc! { level: { "$type": "array" } }).collect::<Vec<_>>() }
-}
+impl<'a> Field<'a> {
+    /// A field of which nothing is known.
+    pub(super) fn new(path: &'a str) -> Self {
+        Self { path, has_no_list: false }
+    }
 
-/// Documents without the field.
-pub(super) fn missing(field: &str) -> Document {
-    let mut conditions = vec![doc! { field: { "$exists": false } }];
-    conditions.extend(no_list(field));
-    doc! { "$and": conditions }
-}
+    /// A field where an index may have proved that there is no list.
+    pub(super) fn proved(path: &'a str, has_no_list: bool) -> Self {
+        Self { path, has_no_list }
+    }
 
-fn no_list(field: &str) -> impl Iterator<Item = Document> {
-    levels(field).map(|level| doc! { level: { "$not": { "$type": "array" } } })
-}
+    /// Documents whose field is one date within bounds.
+    pub(super) fn dated(self, (from, to): (Bound<i64>, Bound<i64>)) -> Document {
+        let mut range = Document::new();
+        let (from, to) = (bound(from, "$gte", "$gt"), bound(to, "$lte", "$lt"));
+        range.extend([from, to].into_iter().flatten().map(|(operator, time)| (operator.to_owned(), DateTime::from_millis(time).into())));
+        if self.has_no_list {
+            // A comparison with a date finds dates only, and can be answered by the index alone.
+            return doc! { self.path: range };
+        }
+        let mut conditions = vec![doc! { self.path: { "$type": "date" } }];
+        conditions.extend(self.outside_lists());
+        conditions.push(doc! { self.path: range });
+        doc! { "$and": conditions }
+    }
 
-/// The path, and each path above it: `a.b` is within a list where `a` is one.
-fn levels(field: &str) -> impl Iterator<Item = &str> {
-    field.match_indices('.').map(|(end, _)| &field[..end]).chain([field])
+    /// Documents whose field is of one of these types, and no list.
+    pub(super) fn typed(self, types: &[&str]) -> Document {
+        self.with_no_list(doc! { self.path: { "$type": types } })
+    }
+
+    /// Documents without the field.
+    pub(super) fn missing(self) -> Document {
+        self.with_no_list(doc! { self.path: { "$exists": false } })
+    }
+
+    /// Documents whose field, or something above it, is a list.
+    pub(super) fn listed(self) -> Document {
+        doc! { "$or": self.levels().map(|level| doc! { level: { "$type": "array" } }).collect::<Vec<_>>() }
+    }
+
+    fn with_no_list(self, condition: Document) -> Document {
+        if self.has_no_list {
+            return condition;
+        }
+        let mut conditions = vec![condition];
+        conditions.extend(self.outside_lists());
+        doc! { "$and": conditions }
+    }
+
+    fn outside_lists(self) -> impl Iterator<Item = Document> {
+        self.levels().map(|level| doc! { level: { "$not": { "$type": "array" } } })
+    }
+
+    /// The path, and each path above it: `a.b` is within a list where `a` is one.
+    fn levels(self) -> impl Iterator<Item = &'a str> {
+        self.path.match_indices('.').map(move |(end, _)| &self.path[..end]).chain([self.path])
+    }
 }
 
 fn bound(bound: Bound<i64>, included: &'static str, excluded: &'static str) -> Option<(&'static str, i64)> {
@@ -106,11 +147,12 @@ mod tests {
         let window = Window { floor: FLOOR, cutoff: FLOOR + 1000, now: FLOOR + 2000 };
         let (floor, cutoff) = (DateTime::from_millis(FLOOR), DateTime::from_millis(FLOOR + 1000));
         assert_eq!(
-            window.expired("f"),
+            Field::new("f").dated(window.expired()),
             doc! { "$and": [{ "f": { "$type": "date" } }, { "f": { "$not": { "$type": "array" } } }, { "f": { "$gte": floor, "$lt": cutoff } }] }
         );
+        assert_eq!(Field::proved("f", true).dated(window.expired()), doc! { "f": { "$gte": floor, "$lt": cutoff } }, "for counts only");
         assert_eq!(
-            window.expired("a.b").get_array("$and").map(Vec::len).ok(),
+            Field::new("a.b").dated(window.expired()).get_array("$and").map(Vec::len).ok(),
             Some(4),
             "a date within a list of documents is not the date of the document"
         );

@@ -1,6 +1,8 @@
 //! The collectors against a real mongod: exact numbers, each document once, and nothing asked for that is secret.
 
+use std::io::Read as _;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bellwether::collect::Collectors;
@@ -9,6 +11,7 @@ use bellwether::config::environment::Environment;
 use bellwether::config::stores::MongoStore;
 use bellwether::config::{Request, load};
 use bellwether::metrics::exposition::Format;
+use bellwether::secret::Secret;
 use bellwether::series::families::SharedFamilies;
 use mongodb::Database;
 use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
@@ -340,46 +343,76 @@ async fn late_equal_and_future_times_and_restarts_lose_and_double_nothing() {
     sidecar.stop().await;
 }
 
-#[test]
-fn ends_at_any_moment_lose_and_double_nothing_and_never_go_back() {
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let outer = runtime();
-    let (server, database) = outer.block_on(async {
-        let server = Mongod::start().await;
-        let database = server.database(DATABASE).await;
-        (server, database)
-    });
-    let (folder, store) = (tempfile::tempdir().expect("a folder"), server.store(DATABASE));
-    let calls =
-        |families: &[SharedFamilies]| families.iter().find_map(|shared| shared.lock().value("decisionbox_llm_calls_total", &["success"]));
-    let (mut inserted, mut highest) = (0_usize, 0.0);
-    for round in 0..40_u64 {
-        let inner = runtime();
-        let sidecar = {
-            let _context = inner.enter();
-            Sidecar::start(&store, Some(folder.path()))
-        };
-        let first = calls(&sidecar.families).expect("exposed from the start");
-        assert!(first >= highest, "round {round}: {first} after {highest}");
-        if round == 0 {
-            inner.block_on(sidecar.looks(&["tail_discovery_debug_logs"]));
+/// Where the process to be killed finds its server and its state.
+const CHILD_URI: &str = "BELLWETHER_TEST_CHILD_URI";
+const CHILD_STATE: &str = "BELLWETHER_TEST_CHILD_STATE";
+
+/// Prints the counter whenever it changes, as a scrape would have seen it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "is no test: it is the process that kills_at_any_moment_lose_and_double_nothing kills"]
+async fn sidecar_to_be_killed() {
+    let uri = std::env::var_os(CHILD_URI).and_then(|uri| uri.into_string().ok()).expect("started by the test");
+    let state = std::env::var_os(CHILD_STATE).expect("started by the test");
+    let store = MongoStore { uri: Secret::new(uri), database: DATABASE.to_owned() };
+    let sidecar = Sidecar::start(&store, Some(Path::new(&state)));
+    let mut last = None;
+    loop {
+        let calls = sidecar.value("decisionbox_llm_calls_total", &["success"]);
+        if calls != last {
+            println!("\ncalls {}", calls.expect("exposed from the start"));
+            last = calls;
         }
-        let time = outer.block_on(now(&database));
-        outer.block_on(insert(&database, "discovery_debug_logs", (0..400).map(|number| call(time - number % 3)).collect()));
-        inserted += 400;
-        std::thread::sleep(Duration::from_millis(fastrand::u64(0..120)));
-        highest = calls(&sidecar.families).expect("exposed");
-        // Every task is dropped where it stands, as by a kill; only a write that has begun ends, as it may by a kill.
-        drop(inner);
+        tokio::time::sleep(Duration::from_micros(100)).await;
     }
-    let inner = runtime();
-    inner.block_on(async {
-        let sidecar = Sidecar::start(&store, Some(folder.path()));
-        eventually("all of them", async || calls(&sidecar.families).filter(|calls| *calls >= inserted as f64)).await;
-        sidecar.looks(&["tail_discovery_debug_logs"]).await;
-        assert_eq!(calls(&sidecar.families), Some(inserted as f64));
-        sidecar.stop().await;
-    });
+}
+
+fn killable(server: &Mongod, state: &Path) -> Child {
+    Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "collect::sidecar_to_be_killed", "--ignored", "--nocapture"])
+        .env(CHILD_URI, server.uri())
+        .env(CHILD_STATE, state)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process")
+}
+
+/// What it has printed until it was killed.
+fn printed(child: &mut Child) -> Vec<f64> {
+    let mut text = String::new();
+    child.stdout.take().expect("its output").read_to_string(&mut text).expect("text");
+    child.wait().expect("its end");
+    text.lines().filter_map(|line| line.strip_prefix("calls ")?.parse().ok()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_at_any_moment_lose_and_double_nothing_and_never_go_back() {
+    let server = Mongod::start().await;
+    let database = server.database(DATABASE).await;
+    let (folder, store) = (tempfile::tempdir().expect("a folder"), server.store(DATABASE));
+    let first = Sidecar::start(&store, Some(folder.path()));
+    first.looks(&["tail_discovery_debug_logs"]).await;
+    first.stop().await;
+    let (mut inserted, mut highest) = (0_u32, 0.0);
+    for round in 0..30_u64 {
+        let mut child = killable(&server, folder.path());
+        for _ in 0..fastrand::u64(1..40) {
+            let time = now(&database).await;
+            insert(&database, "discovery_debug_logs", (0..20).map(|number| call(time - number % 3)).collect()).await;
+            inserted += 20;
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..10))).await;
+        }
+        child.kill().expect("killed");
+        let seen = printed(&mut child);
+        assert!(seen.is_sorted() && seen.first().is_none_or(|first| *first >= highest), "round {round}: {seen:?} after {highest}");
+        highest = seen.last().copied().unwrap_or(highest);
+    }
+    assert!(highest > 0.0, "every kill came before the first look");
+    let sidecar = Sidecar::start(&store, Some(folder.path()));
+    let calls = || sidecar.value("decisionbox_llm_calls_total", &["success"]);
+    eventually("all of them", async || calls().filter(|calls| *calls >= f64::from(inserted))).await;
+    sidecar.looks(&["tail_discovery_debug_logs"]).await;
+    assert_eq!(calls(), Some(f64::from(inserted)));
+    sidecar.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

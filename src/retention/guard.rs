@@ -1,0 +1,76 @@
+//! What must hold before anything may be deleted. Pure.
+//!
+//! Fails closed: whatever is not known to be right does not pass.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::retention::Policy;
+use crate::retention::facts::Facts;
+
+/// The greatest part of a collection that a plan may delete.
+const MAX_FRACTION: f64 = 0.2;
+
+/// How far the clocks of the database and of the host may differ, in milliseconds.
+const MAX_SKEW_MS: u64 = 60_000;
+
+/// Something that must hold before anything may be deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guard {
+    /// Not too great a part of the collection would go.
+    Fraction,
+    /// The documents are found by an index.
+    Index,
+    /// The clocks of database and host agree.
+    Clocks,
+    /// What refers to the documents is known.
+    Children,
+}
+
+/// What a guard found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The guard.
+    pub guard: Guard,
+    /// Whether it would let a deletion go on.
+    pub passes: bool,
+    /// What it saw.
+    pub finding: String,
+}
+
+/// What each guard finds in the facts of a policy. `fraction` is the part of the collection that would go.
+pub(super) fn verdicts(policy: &Policy, facts: &Facts, fraction: f64, host_now: Timestamp, database_now: Timestamp) -> Vec<Verdict> {
+    vec![
+        fraction_guard(fraction),
+        index_guard(policy, facts),
+        clock_guard(host_now, database_now),
+        children_guard(facts.children.is_some()),
+    ]
+}
+
+fn fraction_guard(fraction: f64) -> Verdict {
+    let finding = format!("{:.1} % of the collection would be deleted; at most {:.0} % may be", fraction * 100.0, MAX_FRACTION * 100.0);
+    Verdict { guard: Guard::Fraction, passes: fraction <= MAX_FRACTION, finding }
+}
+
+fn index_guard(policy: &Policy, facts: &Facts) -> Verdict {
+    let (passes, finding) = match (&facts.access.index, facts.access.scans) {
+        (Some(index), false) => (true, format!("the documents are found by the index {index}")),
+        (None, false) if facts.total == 0 => (true, format!("{} is empty or not there", policy.collection)),
+        _ => (false, format!("the whole collection would be read: there is no index that begins with {}", policy.field)),
+    };
+    Verdict { guard: Guard::Index, passes, finding }
+}
+
+fn clock_guard(host: Timestamp, database: Timestamp) -> Verdict {
+    let skew = host.as_millisecond().abs_diff(database.as_millisecond());
+    let finding =
+        format!("the clocks of database and host differ by {}.{:03} s; at most {} s may be", skew / 1000, skew % 1000, MAX_SKEW_MS / 1000);
+    Verdict { guard: Guard::Clocks, passes: skew <= MAX_SKEW_MS, finding }
+}
+
+fn children_guard(is_known: bool) -> Verdict {
+    let finding = if is_known { "what refers to the documents is known" } else { "too many documents to count what refers to them" };
+    Verdict { guard: Guard::Children, passes: is_known, finding: finding.to_owned() }
+}
