@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Kills the sidecar again and again while a log is written and rotated, and compares its counters with the truth.
+
+    scripts/soak_logs.py BINARY [KILLS] [SEED]
+
+Every line carries its level, every tenth a duration. After each kill -9 the sidecar starts again on the same state; now
+and then it may catch up, and then each counter must equal what was written, to the line: never less, never more. Between
+two looks a counter must not go back. Exits with 1 at the first difference, and says the seed that shows it again.
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+CONFIG = """
+state_dir: {state}
+logs:
+  inputs: [{{ name: agent, files: ["{logs}/agent.log"], start: beginning }}]
+  rules:
+    - {{ metric: soak_lines_total, type: counter, labels: {{ level: {{ field: level, allow: [info, warn, error], else: other }} }} }}
+    - {{ metric: soak_seconds, type: histogram, match: {{ msg: timed }}, value: {{ field: duration }}, buckets: [1, 10, 100] }}
+"""
+# Generous: it only ends a wait that would last for ever.
+PATIENCE = 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Writer(threading.Thread):
+    """Appends whole and half lines at its own pace and rotates by renaming; knows how many lines are complete."""
+
+    def __init__(self, folder, chance):
+        super().__init__(daemon=True)
+        self.folder, self.chance = folder, chance
+        self.path = os.path.join(folder, "agent.log")
+        self.written = {"info": 0, "warn": 0, "error": 0}
+        self.timed = self.rotations = 0
+        self.lock, self.running, self.paused = threading.Lock(), True, threading.Event()
+        self.file = open(self.path, "ab", buffering=0)
+
+    def run(self):
+        while self.running:
+            if not self.paused.is_set():
+                with self.lock:
+                    self.burst()
+            time.sleep(self.chance.random() * 0.004)
+
+    def burst(self):
+        for _ in range(self.chance.randrange(1, 60)):
+            level = self.chance.choice(list(self.written))
+            fields = ""
+            if self.chance.random() < 0.1:
+                fields, self.timed = ',"msg":"timed","duration":"%dms"' % self.chance.randrange(1, 200_000), self.timed + 1
+            line = b'{"level":"%s","ts":"2026-04-04T09:00:00Z"%s}\n' % (level.encode(), fields.encode())
+            cut = self.chance.randrange(len(line)) if self.chance.random() < 0.3 else len(line)
+            # Two writes, so that a kill can come between the halves of a line.
+            self.file.write(line[:cut])
+            self.file.write(line[cut:])
+            self.written[level] += 1
+        if self.chance.random() < 0.05:
+            self.rotate()
+
+    def rotate(self):
+        self.rotations += 1
+        os.rename(self.path, f"{self.path}.{self.rotations}")
+        if self.chance.random() < 0.5:
+            self.file.write(b'{"level":"info"}\n')  # a late writer
+            self.written["info"] += 1
+        self.file.close()
+        self.file = open(self.path, "ab", buffering=0)
+        old = f"{self.path}.{self.rotations - 20}"
+        if os.path.exists(old):
+            os.remove(old)
+
+
+def scrape(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return None
+    values = {}
+    for line in text.splitlines():
+        if line.startswith("soak_"):
+            series, value = line.rsplit(" ", 1)
+            values[series] = float(value)
+    return values
+
+
+def differences(values, writer):
+    truth = {f'soak_lines_total{{level="{level}"}}': count for level, count in writer.written.items()}
+    truth["soak_seconds_count"] = truth['soak_seconds_bucket{le="+Inf"}'] = writer.timed
+    return {series: (values.get(series), count) for series, count in truth.items() if values.get(series) != count}
+
+
+def settle(port, writer):
+    """Lets the sidecar catch up with a writer that is paused; what still differs then, and what was counted."""
+    writer.paused.set()
+    with writer.lock:
+        end = time.monotonic() + PATIENCE
+        while True:
+            values = scrape(port)
+            wrong = differences(values, writer) if values is not None else {"/metrics": "no answer"}
+            if not wrong or time.monotonic() > end:
+                writer.paused.clear()
+                return wrong, values or {}
+            time.sleep(0.02)
+
+
+def main():
+    binary, kills = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else int(time.time())
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        logs, state, config = (os.path.join(folder, name) for name in ("logs", "state", "config.yaml"))
+        os.mkdir(logs)
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(CONFIG.format(state=state, logs=logs))
+        writer = Writer(logs, random.Random(seed + 1))
+        writer.start()
+        highest, compared = {}, 0
+        for kill in range(1, kills + 1):
+            port = free_port()
+            process = subprocess.Popen(
+                [binary, "run", "--config", config, "--listen", f"127.0.0.1:{port}", "--log", "error"], stdin=subprocess.DEVNULL
+            )
+            time.sleep(chance.random() * 0.15)
+            values = scrape(port) if chance.random() < 0.5 else None
+            if kill % 20 == 0 or kill == kills:
+                wrong, values = settle(port, writer)
+                compared += 1
+                if wrong:
+                    process.kill()
+                    sys.exit(f"after {kill} kills, seed {seed}: counted and written differ: {wrong}")
+            for series, value in (values or {}).items():
+                if value < highest.get(series, 0):
+                    process.kill()
+                    sys.exit(f"after {kill} kills, seed {seed}: {series} went back from {highest[series]} to {value}")
+                highest[series] = value
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            if kill % 100 == 0:
+                print(f"{kill} kills, {sum(writer.written.values())} lines, {writer.rotations} rotations: equal", flush=True)
+        writer.running = False
+        print(f"{kills} kills -9, {sum(writer.written.values())} lines, {writer.rotations} rotations, {compared} comparisons: all equal; seed {seed}")
+
+
+main()
