@@ -85,3 +85,34 @@ fn lines_per_cpu_second() {
         );
     }
 }
+
+#[test]
+#[ignore = "a measurement: prints how soon a line is counted"]
+fn append_to_visible() {
+    let bench = Bench::new();
+    let mut file = bench.append("app.log", lines(0..1));
+    let Bench { folder, engine, .. } = bench;
+    let (families, stop) = (engine.families(), tokio_util::sync::CancellationToken::new());
+    let token = stop.clone();
+    let running = std::thread::spawn(move || engine.run(token).map_err(|error| error.to_string()));
+    let counted = || families.lock().value("bellwether_log_lines_total", &["app", "record"]).unwrap_or_default();
+    let mut delays = Vec::new();
+    for number in 1..300_u32 {
+        let text = lines(u64::from(number)..u64::from(number) + 1);
+        while counted() < f64::from(number) {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(3));
+        let before = Instant::now();
+        file.write_all(text.as_bytes()).unwrap();
+        while counted() <= f64::from(number) {
+            std::thread::yield_now();
+        }
+        delays.push(before.elapsed());
+    }
+    stop.cancel();
+    running.join().unwrap().unwrap();
+    delays.sort();
+    println!("append to visible: median {:?}, p99 {:?}", delays[delays.len() / 2], delays[delays.len() * 99 / 100]);
+    drop(folder);
+}
