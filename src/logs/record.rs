@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::logs::console::Console;
 use crate::logs::level::level_name;
-use crate::logs::slot::{Kind, Slot};
+use crate::logs::slot::{Kind, Slot, lossy};
 use crate::logs::time::epoch_millis;
 use crate::logs::wanted::{SlotId, Wanted};
 use crate::series::record::{FieldId, Record, Value};
@@ -134,7 +134,7 @@ impl<'a> Line<'a> {
 }
 
 fn text(bytes: &[u8]) -> Value<'_> {
-    Value::Text(String::from_utf8_lossy(bytes))
+    Value::Text(lossy(bytes))
 }
 
 impl Record for Line<'_> {

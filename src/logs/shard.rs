@@ -127,7 +127,7 @@ impl Shard {
             }
         }
         for (found, seen) in new {
-            if !self.take_in(&found, seen, now) {
+            if !self.take_in(&found, seen, &here, now) {
                 troubled.insert(found.path);
             }
         }
@@ -183,7 +183,7 @@ impl Shard {
     }
 
     /// Follows a file that was not known, after those that were at its path before. Whether it could be opened.
-    fn take_in(&mut self, found: &Found, seen: Seen, now: Instant) -> bool {
+    fn take_in(&mut self, found: &Found, seen: Seen, here: &HashSet<Inode>, now: Instant) -> bool {
         // A file that an earlier run has known is no successor: its rotation has been counted.
         let is_new = !self.saved.contains_key(&seen.identity.inode);
         let before = self.tails.values().filter(|tail| is_new && tail.position.path == found.path);
@@ -192,7 +192,8 @@ impl Shard {
         if let Some(before) = before {
             predecessor = Some(before.identity.inode);
             self.drain(before.identity.inode, now);
-            let known: HashSet<Inode> = self.tails.keys().copied().chain([seen.identity.inode]).collect();
+            // Rotated files that a pattern matches are found by that.
+            let known: HashSet<Inode> = self.tails.keys().chain(here).copied().collect();
             for path in unread(&found.path, &known, &before) {
                 predecessor = self.take_in_rotated(&path, found, predecessor, now).or(predecessor);
             }

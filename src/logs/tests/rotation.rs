@@ -89,6 +89,21 @@ fn a_pattern_may_match_rotated_files_too() {
 }
 
 #[test]
+fn two_renames_with_a_pattern_that_matches_rotated_files_too() {
+    let mut bench = Bench::with("app.log*", Start::Beginning);
+    bench.append("app.log", lines(0..1));
+    bench.look();
+    bench.append("app.log", lines(1..2));
+    bench.rename("app.log", "app.log.2");
+    bench.append("app.log", lines(2..4));
+    bench.rename("app.log", "app.log.1");
+    bench.append("app.log", lines(4..5));
+    // The one in the middle was never seen at the path, so only one rotation was.
+    bench.look().check(5, 1, 0);
+    bench.pass_grace().check(5, 1, 0);
+}
+
+#[test]
 fn a_truncated_file_is_read_from_its_begin() {
     let mut bench = Bench::new();
     bench.append("app.log", lines(0..5));

@@ -44,18 +44,33 @@ fn corpus() -> (Vec<u8>, u64) {
     (text, malformed)
 }
 
+/// The CPU time of reading the file and counting its newlines, which no engine can beat.
+fn newlines(path: &Path, rounds: u32) -> f64 {
+    let mut buffer = vec![0; 256 * 1024];
+    let before = cpu_seconds();
+    for _ in 0..rounds {
+        let (mut file, mut count) = (File::open(path).unwrap(), 0);
+        loop {
+            let read = std::io::Read::read(&mut file, &mut buffer).unwrap();
+            count += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64;
+            if read == 0 {
+                break;
+            }
+        }
+        assert_eq!(count, LINES);
+    }
+    (cpu_seconds() - before) / f64::from(rounds)
+}
+
 #[test]
 #[ignore = "a measurement: prints lines per CPU-second"]
 fn lines_per_cpu_second() {
     let (text, malformed) = corpus();
     for _ in 0..5 {
-        let before = cpu_seconds();
-        let newlines = memchr::memchr_iter(b'\n', std::hint::black_box(&text)).count();
-        let floor = cpu_seconds() - before;
-        assert_eq!(newlines as u64, LINES);
-
         let mut bench = Bench::new();
         fs::write(bench.path("app.log"), &text).unwrap();
+        let floor = newlines(&bench.path("app.log"), 10);
+
         let before = cpu_seconds();
         bench.look();
         let spent = cpu_seconds() - before;
@@ -69,4 +84,35 @@ fn lines_per_cpu_second() {
             rate(floor)
         );
     }
+}
+
+#[test]
+#[ignore = "a measurement: prints how soon a line is counted"]
+fn append_to_visible() {
+    let bench = Bench::new();
+    let mut file = bench.append("app.log", lines(0..1));
+    let Bench { folder, engine, .. } = bench;
+    let (families, stop) = (engine.families(), tokio_util::sync::CancellationToken::new());
+    let token = stop.clone();
+    let running = std::thread::spawn(move || engine.run(token).map_err(|error| error.to_string()));
+    let counted = || families.lock().value("bellwether_log_lines_total", &["app", "record"]).unwrap_or_default();
+    let mut delays = Vec::new();
+    for number in 1..300_u32 {
+        let text = lines(u64::from(number)..u64::from(number) + 1);
+        while counted() < f64::from(number) {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(3));
+        let before = Instant::now();
+        file.write_all(text.as_bytes()).unwrap();
+        while counted() <= f64::from(number) {
+            std::thread::yield_now();
+        }
+        delays.push(before.elapsed());
+    }
+    stop.cancel();
+    running.join().unwrap().unwrap();
+    delays.sort();
+    println!("append to visible: median {:?}, p99 {:?}", delays[delays.len() / 2], delays[delays.len() * 99 / 100]);
+    drop(folder);
 }

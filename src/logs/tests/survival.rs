@@ -258,7 +258,7 @@ impl Model {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
     #[test]
     fn whatever_happens_each_line_counts_once(events in proptest::collection::vec(event(), 1..40)) {
