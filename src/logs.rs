@@ -21,6 +21,7 @@ mod record;
 mod replay;
 mod scanner;
 mod shard;
+mod slot;
 mod stack;
 mod state;
 mod stdin;

@@ -5,7 +5,8 @@
 use crate::logs::console::Console;
 use crate::logs::framing::{Docker, Frame, Framing, Joined, cri, prefix};
 use crate::logs::record::{Line, Plan};
-use crate::logs::scanner::{Slot, scan};
+use crate::logs::scanner::scan;
+use crate::logs::slot::Slot;
 use crate::logs::stack::Following;
 use crate::series::families::Families;
 use crate::series::rules::RuleSet;

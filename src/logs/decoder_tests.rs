@@ -1,3 +1,5 @@
+//! Lines of every form, through the whole decoder: what each is, and what the rules make of it.
+
 use super::*;
 use crate::config::environment::Environment;
 use crate::config::{Request, load};

@@ -141,7 +141,7 @@ impl Engine {
             if let Some(stdin) = stdin {
                 scope.spawn(|| read_stdin(stdin, &shared, &bell));
             }
-            let stops = StopOnDrop(&shared);
+            let stops = StopOnDrop(&shared, &bell);
             read_files(&mut shard, &bell, &caught_up);
             drop(stops);
         });
@@ -152,12 +152,13 @@ impl Engine {
     }
 }
 
-/// Ends the keeper, also when the reader panics: the scope would wait for it for ever.
-struct StopOnDrop<'a>(&'a Shared);
+/// Ends the other threads, also when the reader panics: the scope would wait for them for ever.
+struct StopOnDrop<'a>(&'a Shared, &'a Bell);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.stop();
+        self.1.stop();
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Seen {
     pub identity: Identity,
     /// How long it is.
     pub size: u64,
+    /// When it was last written to, in seconds and nanoseconds: as exact as a tick of the kernel, some milliseconds.
+    pub modified: (i64, i64),
 }
 
 /// The hash of some bytes of a file.
@@ -82,7 +84,7 @@ impl Seen {
         let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let inode = Inode { device: metadata.dev(), number: metadata.ino() };
         let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok());
-        Self { identity: Identity { inode, born }, size: metadata.len() }
+        Self { identity: Identity { inode, born }, size: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
     }
 }
 
@@ -184,7 +186,7 @@ mod tests {
             (1, Some(8), 500, head, before, Happened::Replaced),
             (2, Some(7), 500, head, before, Happened::Replaced),
         ] {
-            let seen = Seen { identity: identity(number, born), size };
+            let seen = Seen { identity: identity(number, born), size, modified: (0, 0) };
             assert_eq!(known.compare(&seen, head, before), expected, "{seen:?}");
         }
     }

@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::logs::scanner::{Kind, Slot, scan, unescape};
+use crate::logs::scanner::scan;
+use crate::logs::slot::{Kind, Slot, unescape};
 use crate::logs::stack::Following;
 use crate::logs::wanted::{SlotId, Wanted};
 

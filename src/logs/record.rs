@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::logs::console::Console;
 use crate::logs::level::level_name;
-use crate::logs::scanner::{Kind, Slot};
+use crate::logs::slot::{Kind, Slot};
 use crate::logs::time::epoch_millis;
 use crate::logs::wanted::{SlotId, Wanted};
 use crate::series::record::{FieldId, Record, Value};

@@ -3,43 +3,11 @@
 //! Strict as RFC 8259 is, with two freedoms: bytes that are no UTF-8 and lone surrogates are let through, because a
 //! line with one bad character still tells what happened. Knows nothing of what the fields mean.
 
-use std::borrow::Cow;
-
+use crate::logs::slot::{Kind, Slot, unescape};
 use crate::logs::wanted::{Key, LevelId, Wanted, first_word};
 
 /// Deeper nesting is refused. The same depth as `serde_json` allows.
 const MAX_DEPTH: u32 = 127;
-
-/// A wanted value: what it is, and where in the line.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Slot {
-    /// What it is.
-    pub kind: Kind,
-    start: u32,
-    end: u32,
-}
-
-/// What a value is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Kind {
-    /// The line does not have it.
-    #[default]
-    Missing,
-    /// `null`
-    Null,
-    /// `true`
-    True,
-    /// `false`
-    False,
-    /// A number, as it is written.
-    Number,
-    /// A string without a backslash.
-    Text,
-    /// A string with backslashes, not yet decoded.
-    Escaped,
-    /// A list or an object.
-    Composite,
-}
 
 /// Why a line is no JSON object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -146,7 +114,7 @@ impl Cursor<'_> {
                 if self.eat(b'{') {
                     self.deeper(depth)?;
                     self.wanted_object(level, depth + 1)?;
-                    slot(Kind::Composite, start, self.at)
+                    Slot::new(Kind::Composite, start, self.at)
                 } else {
                     self.value(depth)?
                 }
@@ -166,7 +134,7 @@ impl Cursor<'_> {
                 self.at += 1;
                 let span = self.string()?;
                 let kind = if span.escaped { Kind::Escaped } else { Kind::Text };
-                return Ok(slot(kind, span.start, span.end));
+                return Ok(Slot::new(kind, span.start, span.end));
             }
             b'-' | b'0'..=b'9' => {
                 self.number()?;
@@ -187,7 +155,7 @@ impl Cursor<'_> {
             b'n' => self.literal(b"null", Kind::Null)?,
             _ => return Err(Malformed::Syntax(self.at)),
         };
-        Ok(slot(kind, start, self.at))
+        Ok(Slot::new(kind, start, self.at))
     }
 
     /// An object of which nothing is wanted.
@@ -332,11 +300,6 @@ impl Cursor<'_> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "longer lines are refused at the start of the scan")]
-fn slot(kind: Kind, start: usize, end: usize) -> Slot {
-    Slot { kind, start: start as u32, end: end as u32 }
-}
-
 /// The position of the next quote, backslash or control character, eight bytes at a time.
 ///
 /// The lowest marked byte of a word is exact; a borrow can only mark bytes behind it.
@@ -358,73 +321,6 @@ fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
     let rest = bytes.get(at..)?;
     rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).map(|position| at + position)
-}
-
-// === impl Slot ===
-
-impl Slot {
-    /// The bytes of the value within its line: of a string without the quotes.
-    #[must_use]
-    pub fn raw<'a>(&self, line: &'a [u8]) -> &'a [u8] {
-        line.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
-
-    /// The text of a string, with bytes that are no UTF-8 replaced. `None` for all other kinds.
-    #[must_use]
-    pub fn text<'a>(&self, line: &'a [u8]) -> Option<Cow<'a, str>> {
-        match self.kind {
-            Kind::Text => Some(String::from_utf8_lossy(self.raw(line))),
-            Kind::Escaped => {
-                let mut decoded = Vec::with_capacity(self.raw(line).len());
-                unescape(self.raw(line), &mut decoded);
-                Some(match String::from_utf8(decoded) {
-                    Ok(text) => text.into(),
-                    Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned().into(),
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Decodes the inside of a string that has been scanned. A lone surrogate becomes U+FFFD.
-pub fn unescape(raw: &[u8], decoded: &mut Vec<u8>) {
-    let mut rest = raw;
-    while let Some(position) = memchr::memchr(b'\\', rest) {
-        decoded.extend_from_slice(&rest[..position]);
-        let escape = rest.get(position + 1).copied().unwrap_or(b'\\');
-        rest = rest.get(position + 2..).unwrap_or_default();
-        match escape {
-            b'b' => decoded.push(8),
-            b'f' => decoded.push(12),
-            b'n' => decoded.push(b'\n'),
-            b'r' => decoded.push(b'\r'),
-            b't' => decoded.push(b'\t'),
-            b'u' => rest = unescape_unicode(rest, decoded),
-            other => decoded.push(other),
-        }
-    }
-    decoded.extend_from_slice(rest);
-}
-
-/// Decodes the digits behind `\u`, and the second half of a surrogate pair. Returns what is behind them.
-fn unescape_unicode<'a>(rest: &'a [u8], decoded: &mut Vec<u8>) -> &'a [u8] {
-    let (first, mut rest) = (hex(rest), rest.get(4..).unwrap_or_default());
-    let mut code = first;
-    if (0xD800..0xDC00).contains(&first) && rest.starts_with(b"\\u") {
-        let second = hex(&rest[2..]);
-        if (0xDC00..0xE000).contains(&second) {
-            code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-            rest = rest.get(6..).unwrap_or_default();
-        }
-    }
-    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-    rest
-}
-
-fn hex(digits: &[u8]) -> u32 {
-    digits.iter().take(4).fold(0, |code, digit| code << 4 | char::from(*digit).to_digit(16).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! The scanner against serde_json: the same verdict and the same values on any text.
+
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -170,7 +170,7 @@ impl Shard {
         let inode = seen.identity.inode;
         let Some(tail) = self.tails.get_mut(&inode) else { return };
         tail.leaving = None;
-        if tail.note_size(seen.size) {
+        if tail.note(&seen) {
             self.turns.push_back(inode);
         }
         if tail.position.path != found.path {

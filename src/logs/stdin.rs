@@ -19,6 +19,8 @@ use crate::series::families::Families;
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// As large as a pipe.
 const BUFFER: usize = 64 * 1024;
+/// So many buffers are read after the stop: what was written before it counts, an endless stream does not hold it up.
+const LAST_BUFFERS: usize = 64;
 
 /// What the standard input is read with.
 #[derive(Clone, Debug)]
@@ -58,19 +60,19 @@ pub fn read_until_stop(mut input: File, stdin: Stdin, shared: &Shared, bell: &Be
     let Stdin { series, mut decoder, max_line } = stdin;
     let mut stream = Stream::new(&mut decoder, max_line);
     let mut buffer = vec![0; BUFFER];
+    let mut left = LAST_BUFFERS;
     loop {
-        if bell.is_stopping() {
-            break;
-        }
+        let is_stopping = bell.is_stopping();
         let is_ready = match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&PATIENCE)) {
             Ok(ready) => ready > 0,
             Err(rustix::io::Errno::INTR) => false,
             Err(error) => return Err(error.into()),
         };
-        if !is_ready {
+        left -= usize::from(is_stopping && left > 0);
+        if !is_ready && !is_stopping {
             continue;
         }
-        let read = input.read(&mut buffer)?;
+        let read = if is_ready && left > 0 { input.read(&mut buffer)? } else { 0 };
         let mut families = shared.families.lock();
         let tally = if read == 0 { stream.finish(&mut families) } else { stream.feed(&buffer[..read], &mut families) };
         series.commit(&tally, read as u64, &mut families);

@@ -35,6 +35,11 @@ pub struct Tail {
     lines: Lines,
     /// The bytes before the offset.
     before: Vec<u8>,
+    /// When it was last written to, and whether that was news at the last look.
+    modified: Option<(i64, i64)>,
+    is_changing: bool,
+    /// How long it was at the last look; that may have been after a truncation that is not known yet.
+    size: u64,
     /// How far it is counted; what the shared state says of it.
     pub position: Position,
     /// The number of its input.
@@ -92,7 +97,18 @@ impl Tail {
         let before = before_of(&file, offset, BEFORE)?;
         let known = Known { identity: seen.identity, offset, head: head_of(&file, HEAD)?, before: Mark::of(&before) };
         let position = Position { input: input.1.to_owned(), path, known, size: seen.size, skipping: false, framing: Framing::default() };
-        Ok(Self { file, lines: Lines::default(), before, position, input: input.0, leaving: None, target: None })
+        Ok(Self {
+            size: seen.size,
+            modified: None,
+            is_changing: true,
+            file,
+            lines: Lines::default(),
+            before,
+            position,
+            input: input.0,
+            leaving: None,
+            target: None,
+        })
     }
 
     /// Follows a file that was known before the process started.
@@ -105,7 +121,8 @@ impl Tail {
         let head = head_of(&file, usize::from(known.head.length))?;
         let happened = known.compare(&seen, head, Mark::of(&before));
         let lines = Lines::at(position.skipping);
-        let mut tail = Self { file, lines, before, position, input, leaving: None, target: None };
+        let mut tail =
+            Self { size: seen.size, modified: None, is_changing: true, file, lines, before, position, input, leaving: None, target: None };
         if happened != Happened::GoesOn {
             tail.begin_anew();
             tail.position.framing = Framing::default();
@@ -121,16 +138,21 @@ impl Tail {
         self.position.known.offset + self.lines.rest().len() as u64
     }
 
-    /// Notes how long the file is. Whether that is another length than what was read.
-    pub fn note_size(&mut self, size: u64) -> bool {
-        self.position.size = self.position.size.max(size);
-        size != self.read_to()
+    /// Notes a look at the file. Whether it may have changed: a file that was truncated and has regrown can have the
+    /// same length, and a change within the same tick of the kernel's clock the same time, so the look after a change
+    /// is one too.
+    pub fn note(&mut self, seen: &Seen) -> bool {
+        self.note_shrinking(seen.size);
+        let has_changed = self.modified != Some(seen.modified);
+        let was_changing = std::mem::replace(&mut self.is_changing, has_changed);
+        self.modified = Some(seen.modified);
+        has_changed || was_changing || seen.size != self.read_to()
     }
 
     /// How many bytes of it are not counted.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.position.size.saturating_sub(self.position.known.offset)
+        self.size.saturating_sub(self.position.known.offset)
     }
 
     /// Reads one buffer and counts its lines. A file that has been truncated begins anew.
@@ -169,7 +191,8 @@ impl Tail {
         }
         self.position.known.offset = new;
         self.position.skipping = self.lines.skipping;
-        self.position.size = self.position.size.max(end);
+        self.size = self.size.max(end);
+        self.position.size = self.position.size.max(self.size);
         self.grow_head(end)?;
         series.commit(&tally, new - old, &mut commit.families);
         commit.set(&self.position);
@@ -195,6 +218,8 @@ impl Tail {
 
     fn truncated(&mut self, means: &mut Means<'_>, series: &InputSeries) {
         self.flush(means, series);
+        let size = self.file.metadata().map_or(self.size, |metadata| metadata.len());
+        self.note_shrinking(size);
         let mut commit = means.shared.commit();
         series.rotated(Rotation::Truncate, &mut commit.families);
         series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
@@ -203,6 +228,14 @@ impl Tail {
         drop(commit);
         means.shared.save_now();
         tracing::info!(path = %self.position.path.display(), "a log file was truncated; it is read from its begin");
+    }
+
+    /// A length that was seen and is no more was the old content's; any other one may be the new content's.
+    fn note_shrinking(&mut self, size: u64) {
+        if self.size > size {
+            self.position.size = self.position.size.max(self.size);
+        }
+        self.size = size;
     }
 
     fn begin_anew(&mut self) {

@@ -3,6 +3,7 @@
 
 mod live;
 mod rotation;
+mod speed;
 mod survival;
 
 use std::fs::{self, File, OpenOptions};

@@ -59,6 +59,11 @@ impl Bell {
         std::mem::replace(&mut *rung, Rung { stop, ..Rung::default() })
     }
 
+    /// Rings for the stop.
+    pub fn stop(&self) {
+        self.ring(|rung| rung.stop = true);
+    }
+
     /// Whether it is time to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
@@ -94,7 +99,7 @@ impl Bell {
 /// A future that is awaited with this as its waker rings for the stop when it is ready.
 impl Wake for Rope {
     fn wake(self: Arc<Self>) {
-        Bell(self).ring(|rung| rung.stop = true);
+        Bell(self).stop();
     }
 }
 

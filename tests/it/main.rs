@@ -8,6 +8,7 @@ mod command_line;
 mod component;
 mod golden;
 mod health;
+mod logs;
 mod metrics;
 mod mongod;
 mod observability;

@@ -1,6 +1,7 @@
 //! A real mongod for a test: on a free loopback port, in a folder of its own, gone at the end of the test.
 //!
-//! Found by `BELLWETHER_MONGOD` or on PATH. Where there is none the test fails: it never passes by skipping.
+//! Found by `BELLWETHER_MONGOD`, on PATH, or where scripts/mongod.sh puts it. Where there is none the test fails: it
+//! never passes by skipping.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -228,5 +229,14 @@ fn executable() -> PathBuf {
     }
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&folders).map(|folder| folder.join("mongod")).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("there is no mongod: run ./test.sh, which fetches one, or set BELLWETHER_MONGOD to the path of one"))
+    found
+        .or_else(fetched)
+        .unwrap_or_else(|| panic!("there is no mongod: run ./test.sh, which fetches one, or set BELLWETHER_MONGOD to the path of one"))
+}
+
+/// What scripts/mongod.sh has fetched, if it has.
+fn fetched() -> Option<PathBuf> {
+    let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/mongod");
+    let folders = std::fs::read_dir(cache).ok()?;
+    folders.filter_map(|folder| Some(folder.ok()?.path().join("mongod"))).find(|path| path.is_file())
 }

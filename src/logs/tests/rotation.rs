@@ -193,7 +193,7 @@ fn a_file_that_may_not_be_read_is_tried_again() {
     }
     let mut bench = Bench::new();
     bench.append("app.log", lines(0..2));
-    fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0o000)).unwrap();
     bench.look().look().check(0, 0, 0);
     assert_eq!(bench.troubles("permission"), 1);
     fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0o600)).unwrap();

@@ -160,3 +160,122 @@ fn a_folder_that_cannot_be_used_is_named() {
     let error = Engine::new(&bench.config, Some(&bench.path("file/state"))).unwrap_err();
     assert!(error.to_string().contains("logs/file/state for the log state; create it"), "{error}");
 }
+
+/// What happens to a log, its reader and its state.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Append(u64),
+    /// The begin of a line, whose end comes with the next event that writes.
+    AppendPart(usize),
+    LateLine,
+    Rename,
+    Truncate,
+    Look,
+    Save,
+    Kill,
+}
+
+fn event() -> impl proptest::strategy::Strategy<Value = Event> {
+    use proptest::prelude::*;
+    prop_oneof![
+        4 => (1_u64..20).prop_map(Event::Append),
+        2 => (1_usize..60).prop_map(Event::AppendPart),
+        1 => Just(Event::LateLine),
+        3 => Just(Event::Rename),
+        1 => Just(Event::Truncate),
+        4 => Just(Event::Look),
+        2 => Just(Event::Save),
+        2 => Just(Event::Kill),
+    ]
+}
+
+/// The writer, and the counters that are right.
+struct Model {
+    bench: Bench,
+    /// The end of the line that has been begun.
+    pending: String,
+    written: u64,
+    rotated: u64,
+    before: Option<File>,
+}
+
+// === impl Model ===
+
+impl Model {
+    fn end_line(&mut self) {
+        self.bench.append("app.log", std::mem::take(&mut self.pending));
+    }
+
+    fn next(&mut self, count: u64) -> String {
+        self.written += count;
+        lines(self.written - count..self.written)
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Append(count) => {
+                self.end_line();
+                let text = self.next(count);
+                self.bench.append("app.log", text);
+            }
+            Event::AppendPart(length) => {
+                self.end_line();
+                let text = self.next(1);
+                self.bench.append("app.log", &text[..length]);
+                self.pending = text[length..].to_owned();
+            }
+            Event::LateLine => {
+                if let Some(mut file) = self.before.take() {
+                    let text = self.next(1);
+                    file.write_all(text.as_bytes()).unwrap();
+                    self.before = Some(file);
+                }
+            }
+            Event::Rename => {
+                self.end_line();
+                self.rotated += 1;
+                self.before = Some(self.bench.append("app.log", ""));
+                self.bench.rename("app.log", &format!("app.log.{}", self.rotated));
+                let text = self.next(1);
+                self.bench.append("app.log", text);
+            }
+            Event::Truncate => {
+                // What nobody has read, or nobody has kept, is lost by a truncation.
+                self.end_line();
+                self.bench.look().save();
+                OpenOptions::new().write(true).create(true).truncate(true).open(self.bench.path("app.log")).unwrap();
+            }
+            Event::Look => {
+                self.bench.look();
+            }
+            Event::Save => self.bench.save(),
+            Event::Kill => {
+                self.bench.kill();
+                self.bench.look();
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_happens_each_line_counts_once(events in proptest::collection::vec(event(), 1..40)) {
+        let mut bench = Bench::new();
+        bench.append("app.log", "");
+        // The keeper writes the first snapshot after the first look.
+        bench.look().save();
+        let mut model = Model { bench, pending: String::new(), written: 0, rotated: 0, before: None };
+        events.into_iter().for_each(|event| model.happens(event));
+        model.end_line();
+        model.bench.look();
+        let counted = model.bench.value("decisionbox_log_lines_total", &["info", "decisionbox-agent"]);
+        proptest::prop_assert_eq!((counted, model.bench.lost()), (model.written, 0));
+        let renames = model.bench.value("bellwether_log_rotations_total", &["app", "rename"]);
+        proptest::prop_assert_eq!(renames, model.rotated);
+        model.bench.pass_grace();
+        let counted = model.bench.value("decisionbox_log_lines_total", &["info", "decisionbox-agent"]);
+        proptest::prop_assert_eq!(counted, model.written);
+    }
+}
