@@ -140,9 +140,12 @@ fn count_by(filter: Document, field: &str, values: &[String]) -> Vec<Document> {
 
 /// Every listed value is there, with 0 where it was not found; all others are one value, and only when there are any.
 fn by_value(groups: &[Document], values: &[String]) -> Vec<Sample> {
-    let of = |name: Option<&str>| groups.iter().filter(|group| group.get_str("_id").ok() == name).map(|group| number(group.get("n"))).sum();
+    // Not `sum`, whose zero for numbers with a fraction is -0.
+    let of = |name: Option<&str>| {
+        groups.iter().filter(|group| group.get_str("_id").ok() == name).fold(0.0, |sum, group| sum + number(group.get("n")))
+    };
     let mut samples: Vec<Sample> = values.iter().map(|value| (Some(value.clone()), of(Some(value)))).collect();
-    let others: f64 = of(None);
+    let others = of(None);
     match samples.iter_mut().find(|(value, _)| value.as_deref() == Some(OTHER)) {
         Some((_, count)) => *count += others,
         None if others > 0.0 => samples.push((Some(OTHER.to_owned()), others)),
@@ -185,6 +188,7 @@ mod tests {
         let values = ["running".to_owned(), "failed".to_owned()];
         let sample = |value: &str, count| (Some(value.to_owned()), count);
         assert_eq!(by_value(&[], &values), [sample("running", 0.0), sample("failed", 0.0)]);
+        assert!(by_value(&[], &values).iter().all(|(_, count)| count.is_sign_positive()), "-0 is exposed as -0");
         let groups = [doc! { "_id": "failed", "n": 2_i32 }, doc! { "_id": Bson::Null, "n": 3_i64 }];
         assert_eq!(by_value(&groups, &values), [sample("running", 0.0), sample("failed", 2.0), sample("other", 3.0)]);
         assert_eq!(by_value(&groups, &["other".to_owned()]), [sample("other", 3.0)]);
