@@ -17,6 +17,12 @@ test:
 demo *arguments:
     ./demo.sh {{ arguments }}
 
-# Memory, start and probe latency in figures
+# Memory, start and probe latency, and the speed of the log engine, in figures
 bench:
     scripts/bench.sh
+    cargo bench --locked --bench log_engine
+
+# Kills the sidecar a thousand times while a log is written and rotated, and compares its counters with the truth
+soak-logs kills="1000":
+    cargo build --release --locked --bin bellwether
+    scripts/soak_logs.py target/release/bellwether {{ kills }}

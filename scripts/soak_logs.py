@@ -68,7 +68,7 @@ class Writer(threading.Thread):
             self.file.write(line[:cut])
             self.file.write(line[cut:])
             self.written[level] += 1
-        if self.chance.random() < 0.05:
+        if self.chance.random() < 0.02:
             self.rotate()
 
     def rotate(self):
@@ -79,7 +79,8 @@ class Writer(threading.Thread):
             self.written["info"] += 1
         self.file.close()
         self.file = open(self.path, "ab", buffering=0)
-        old = f"{self.path}.{self.rotations - 20}"
+        # Long enough that a sidecar which was killed many times in a row still finds all of them.
+        old = f"{self.path}.{self.rotations - 300}"
         if os.path.exists(old):
             os.remove(old)
 

@@ -18,7 +18,7 @@ pub mod stores;
 mod tree;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -191,6 +191,7 @@ impl RawConfig {
         let collect = collect::validate(self.collect, &sources, problems);
         let retention = self.retention.validate(problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
+        check_owners(&logs, &collect, problems);
         if stores.mongodb.is_none() && !stores.suspect {
             let needs = [
                 ("collect", !collect.gauges.is_empty() || !collect.tails.is_empty()),
@@ -214,6 +215,18 @@ impl RawConfig {
             retention,
             warnings: Vec::new(),
         })
+    }
+}
+
+/// A metric that two owners expose would stand in the exposition twice, and Prometheus would refuse all of it.
+fn check_owners(logs: &Logs, collect: &Collect, problems: &mut Problems) {
+    let in_logs: BTreeSet<&str> = logs.rules.iter().map(|rule| rule.metric.name.as_str()).collect();
+    let tails: BTreeSet<&str> = collect.tails.iter().flat_map(|tail| &tail.rules).map(|rule| rule.metric.name.as_str()).collect();
+    let gauges: BTreeSet<&str> = collect.gauges.iter().map(|gauge| gauge.metric.name.as_str()).collect();
+    for name in in_logs.iter().filter(|name| tails.contains(*name) || gauges.contains(*name)).chain(tails.intersection(&gauges)) {
+        let message =
+            "this metric is fed from two sides, by logs, tails or gauges; give its rules a `fact` and choose in `sources`, or rename one";
+        problems.error(Problem { place: None, path: format!("metric {name}"), message: message.to_owned() });
     }
 }
 

@@ -3,6 +3,11 @@
 //! The modules stand on levels, and each imports only what stands lower; `ARCHITECTURE.md` has the table, and a test
 //! enforces it.
 
+#![cfg_attr(
+    test,
+    allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "tests know their numbers")
+)]
+
 pub mod admin;
 pub mod app;
 pub mod cli;

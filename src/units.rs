@@ -100,12 +100,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     humantime::parse_duration(trimmed).map_err(|_| UnitError::Duration(trimmed.to_owned()))
 }
 
-/// Writes a duration the way [`parse_duration`] reads it.
-#[must_use]
-pub fn format_duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
-}
-
 /// Reads a duration as Go's `time.Duration.String` writes it, as seconds: `5m23.412345678s`, `812.345µs`, `-1.5s`,
 /// `1h0m0s`, `0s`. `None` for any other text, so that a caller can go on with another reading.
 #[must_use]

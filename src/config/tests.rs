@@ -106,6 +106,16 @@ fn free_text_is_never_a_label_and_filters_run_no_code() {
 }
 
 #[test]
+fn a_metric_has_one_owner() {
+    check_problems(
+        "stores: {mongodb: {uri: \"mongodb://h\", database: d}}\nlogs: {rules: [{ metric: m_total, type: counter }]}\ncollect: [{ tail: c, time: t, rules: [{ metric: m_total, type: counter }] }]\n",
+        &[
+            "metric m_total: this metric is fed from two sides, by logs, tails or gauges; give its rules a `fact` and choose in `sources`, or rename one",
+        ],
+    );
+}
+
+#[test]
 fn values_from_the_environment_are_not_printed() {
     let environment = Environment::of([("MONGODB_URI", "hunter2-is-no-uri"), ("KEEP", "hunter3")]);
     let text = "stores: {mongodb: {uri: \"${MONGODB_URI}\", database: x}}\nretention: {policies: [{name: p, mongodb: {collection: c, field: f}, keep: \"${KEEP}\"}]}\n";

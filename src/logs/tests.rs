@@ -3,7 +3,6 @@
 
 mod live;
 mod rotation;
-mod speed;
 mod survival;
 
 use std::fs::{self, File, OpenOptions};

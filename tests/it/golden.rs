@@ -65,7 +65,6 @@ async fn seed(mongod: &Mongod) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "blessing is asked for by whoever runs the tests")]
 async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
     let mongod = Mongod::start().await;
     seed(&mongod).await;
