@@ -184,7 +184,7 @@ fn read_files(shard: &mut Shard, bell: &Bell, caught_up: &Latch) {
             // What came between the look and the watch would be seen only a second later.
             let listing = if swept.is_none() { shard.list() } else { listing };
             shard.sweep(listing, now);
-            (swept, wants_sweep, is_busy) = (Some(now), false, true);
+            (swept, wants_sweep, is_busy) = (Some(now), shard.is_outdated(), true);
         }
         if is_busy {
             is_busy = shard.read(now);

@@ -57,6 +57,8 @@ pub struct Shard {
     /// Files that were there at the start and have not been read to their end.
     behind: HashSet<Inode>,
     is_started: bool,
+    /// Another file stood at a path than the listing had said: a rotation came in between.
+    is_outdated: bool,
 }
 
 // === impl Shard ===
@@ -82,7 +84,14 @@ impl Shard {
             troubles: HashMap::new(),
             behind: HashSet::new(),
             is_started: false,
+            is_outdated: false,
         }
+    }
+
+    /// Whether a file was rotated between the listing and its opening, so that the next sweep should come at once.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated
     }
 
     /// Whether all files that were there at the start have been read to their end.
@@ -117,9 +126,8 @@ impl Shard {
                 Ok(seen) => new.push((found, seen)),
             }
         }
-        if !self.is_started {
-            self.find_renamed(&here, now);
-        }
+        self.is_outdated = false;
+        self.find_renamed(&here, now);
         for (inode, tail) in &mut self.tails {
             if !here.contains(inode) && tail.leaving.is_none() {
                 tail.leaving = Some(now);
@@ -133,7 +141,8 @@ impl Shard {
         }
         // An open file that cannot be read is forgiven when it can be read again.
         self.troubles.retain(|path, _| troubled.contains(path) || self.paths.contains_key(path));
-        if !self.is_started {
+        // A file that was rotated in between is there, too: the start is over when nothing came in between.
+        if !self.is_started && !self.is_outdated {
             self.is_started = true;
             self.behind = self.tails.keys().copied().collect();
             self.shared.ready();
@@ -221,8 +230,17 @@ impl Shard {
             self.complain(found.input, path, Trouble::TooManyFiles);
             return None;
         }
+        let listed = found.what.as_ref().ok().filter(|_| path == found.path).map(|seen| seen.identity.inode);
         let (file, seen) = match open(path) {
+            Ok((_, seen)) if listed.is_some_and(|inode| inode != seen.identity.inode) => {
+                self.is_outdated = true;
+                return None;
+            }
             Ok(opened) => opened,
+            Err(error) if listed.is_some() && error.kind() == std::io::ErrorKind::NotFound => {
+                self.is_outdated = true;
+                return None;
+            }
             Err(error) => {
                 self.complain(found.input, path, Trouble::of(&error));
                 return None;
@@ -292,7 +310,9 @@ impl Shard {
                 continue;
             };
             let found = Found { input, path: position.path.clone(), what: Err(Trouble::Vanished), target: None };
-            if let Some(path) = renamed(&position.path, &position.known.identity) {
+            // A rotation that shifts names may hide a file from one look at the folder, not from two.
+            let look = || renamed(&position.path, &position.known.identity);
+            if let Some(path) = look().or_else(look) {
                 self.take_in_rotated(&path, &found, None, now);
             } else {
                 let lost = position.size.saturating_sub(position.known.offset);

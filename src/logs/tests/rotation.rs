@@ -137,6 +137,46 @@ fn a_writer_that_leaves_a_gap_of_zeros() {
 }
 
 #[test]
+fn a_rotation_between_the_listing_and_the_opening_loses_nothing() {
+    let mut bench = Bench::with("app.log", Start::Beginning);
+    bench.append("app.log", lines(0..2));
+    bench.look();
+    // While it runs: the listing says one file, and another one is opened.
+    bench.rename("app.log", "app.log.1");
+    bench.append("app.log", lines(2..4));
+    let listing = bench.engine.shard.list();
+    bench.rename("app.log", "app.log.2");
+    bench.append("app.log", lines(4..5));
+    bench.engine.shard.sweep(listing, bench.now);
+    assert!(bench.engine.shard.is_outdated());
+    bench.look().check(5, 2, 0);
+    assert!(!bench.engine.shard.is_outdated());
+
+    // At the start, with a file that an earlier run has known and not read to its end.
+    bench.save();
+    bench.append("app.log", lines(5..9));
+    bench.kill();
+    let listing = bench.engine.shard.list();
+    bench.rename("app.log", "app.log.3");
+    bench.append("app.log", lines(9..10));
+    bench.engine.shard.sweep(listing, bench.now);
+    assert!(!bench.engine.shard.is_caught_up());
+    bench.look().check(10, 3, 0);
+    assert!(bench.engine.shard.is_caught_up());
+
+    // And with nothing in the place of the one that has gone.
+    bench.save();
+    bench.append("app.log", lines(10..11));
+    bench.kill();
+    let listing = bench.engine.shard.list();
+    bench.rename("app.log", "app.log.4");
+    bench.engine.shard.sweep(listing, bench.now);
+    bench.look();
+    bench.append("app.log", lines(11..12));
+    bench.look().check(12, 4, 0);
+}
+
+#[test]
 fn known_bytes_that_vanish_are_counted() {
     let mut bench = Bench::new();
     let unread = lines(2..5);
