@@ -3,6 +3,8 @@
 //! A sweep compares what is on the disk with what is followed; reading happens between sweeps, a few buffers at a time.
 //! Takes the time as an argument and starts no thread, so that tests can go step by step.
 
+mod earlier;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::logs::{FileGlob, Start};
 use crate::logs::decoder::Decoder;
-use crate::logs::discover::{Found, Listing, renamed, unread};
+use crate::logs::discover::{Found, Listing, unread};
 use crate::logs::file::{Happened, Inode, Seen};
 use crate::logs::metrics::{InputSeries, Rotation, Trouble};
 use crate::logs::state::{Position, Shared};
@@ -296,42 +298,6 @@ impl Shard {
         drop(commit);
         self.tails.insert(tail.position.known.identity.inode, tail);
         self.shared.save_now();
-    }
-
-    /// Finds files of an earlier run that have been renamed since, so that no pattern matches them.
-    fn find_renamed(&mut self, here: &HashSet<Inode>, now: Instant) {
-        let gone: Vec<Inode> = self.saved.keys().filter(|inode| !here.contains(inode)).copied().collect();
-        for inode in gone {
-            let Some(position) = self.saved.get(&inode) else { continue };
-            let input = self.inputs.iter().position(|input| input.name == position.input);
-            // An input that is no longer configured is no longer read.
-            let Some(input) = input else {
-                self.forget_saved(inode, None);
-                continue;
-            };
-            let found = Found { input, path: position.path.clone(), what: Err(Trouble::Vanished), target: None };
-            // A rotation that shifts names may hide a file from one look at the folder, not from two.
-            let look = || renamed(&position.path, &position.known.identity);
-            if let Some(path) = look().or_else(look) {
-                self.take_in_rotated(&path, &found, None, now);
-            } else {
-                let lost = position.size.saturating_sub(position.known.offset);
-                if lost > 0 {
-                    tracing::warn!(path = %position.path.display(), lost_bytes = lost, "a log file vanished before all of it was read");
-                }
-                self.forget_saved(inode, Some((input, lost)));
-            }
-        }
-    }
-
-    /// Gives up a file of an earlier run, and counts what was lost with it.
-    fn forget_saved(&mut self, inode: Inode, lost: Option<(usize, u64)>) {
-        self.saved.remove(&inode);
-        let mut commit = self.shared.commit();
-        if let Some((input, bytes)) = lost {
-            self.inputs[input].series.lost(bytes, &mut commit.families);
-        }
-        commit.forget(inode);
     }
 
     /// Reads a file to its end at once.
