@@ -5,11 +5,13 @@
 
 Every line carries its level, every tenth a duration. After each kill -9 the sidecar starts again on the same state; now
 and then it may catch up, and then each counter must equal what was written, to the line: never less, never more. Between
-two looks a counter must not go back. Exits with 1 at the first difference, and says the seed that shows it again.
+two looks a counter must not go back. Exits with 1 at the first difference; SOAK_KEEP names a folder that then gets the
+logs, the state and what the sidecar said.
 """
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -119,6 +121,16 @@ def settle(port, writer):
             time.sleep(0.02)
 
 
+def fail(folder, process, writer, message):
+    writer.running = False
+    writer.join()
+    process.kill()
+    process.wait()
+    if keep := os.environ.get("SOAK_KEEP"):
+        shutil.copytree(folder, keep, dirs_exist_ok=True)
+    sys.exit(message)
+
+
 def main():
     binary, kills = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1000
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else int(time.time())
@@ -129,25 +141,28 @@ def main():
         with open(config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(state=state, logs=logs))
         writer = Writer(logs, random.Random(seed + 1))
-        writer.start()
         highest, compared = {}, 0
         for kill in range(1, kills + 1):
             port = free_port()
-            process = subprocess.Popen(
-                [binary, "run", "--config", config, "--listen", f"127.0.0.1:{port}", "--log", "error"], stdin=subprocess.DEVNULL
-            )
+            with open(os.path.join(folder, "said"), "ab") as said:
+                said.write(f"start {kill}\n".encode())
+                arguments = [binary, "run", "--config", config, "--listen", f"127.0.0.1:{port}", "--log", "debug"]
+                process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stderr=said)
             time.sleep(chance.random() * 0.15)
             values = scrape(port) if chance.random() < 0.5 else None
-            if kill % 20 == 0 or kill == kills:
+            # The first time, too: what was rotated away before the first state was written is nobody's.
+            if kill == 1 or kill % 10 == 0 or kill == kills:
+                if kill == 1:
+                    writer.burst()
+                    writer.paused.set()
+                    writer.start()
                 wrong, values = settle(port, writer)
                 compared += 1
                 if wrong:
-                    process.kill()
-                    sys.exit(f"after {kill} kills, seed {seed}: counted and written differ: {wrong}")
+                    fail(folder, process, writer, f"after {kill} kills, seed {seed}: counted and written differ: {wrong}")
             for series, value in (values or {}).items():
                 if value < highest.get(series, 0):
-                    process.kill()
-                    sys.exit(f"after {kill} kills, seed {seed}: {series} went back from {highest[series]} to {value}")
+                    fail(folder, process, writer, f"after {kill} kills, seed {seed}: {series} went back from {highest[series]} to {value}")
                 highest[series] = value
             process.send_signal(signal.SIGKILL)
             process.wait()

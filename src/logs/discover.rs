@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::logs::FileGlob;
-use crate::logs::file::{HEAD, Identity, Inode, Known, Seen, head_of};
+use crate::logs::file::{Identity, Inode, Known, Mark, Seen, before_of, head_of};
 use crate::logs::metrics::Trouble;
 
 /// Folders below a `**` are followed this deep.
@@ -100,9 +100,12 @@ pub fn renamed(path: &Path, identity: &Identity) -> Option<PathBuf> {
 #[must_use]
 pub fn unread(path: &Path, known: &HashSet<Inode>, before: &Known) -> Vec<PathBuf> {
     let (Some(name), Some(after)) = (path.file_name(), before.identity.born) else { return Vec::new() };
+    // Files of one application often begin alike: a copy also has the same bytes where the original was left.
     let is_copy = |path: &Path| {
-        let head = fs::File::open(path).and_then(|file| head_of(&file, HEAD));
-        usize::from(before.head.length) == HEAD && head.is_ok_and(|head| head == before.head)
+        let Ok(file) = fs::File::open(path) else { return false };
+        let head = head_of(&file, usize::from(before.head.length)).is_ok_and(|head| head == before.head);
+        let tail = before_of(&file, before.offset, usize::from(before.before.length)).is_ok_and(|bytes| Mark::of(&bytes) == before.before);
+        before.offset > 0 && head && tail
     };
     let name = name.as_encoded_bytes();
     let is_rotated = |path: &Path| {
