@@ -96,10 +96,10 @@ pub fn renamed(path: &Path, identity: &Identity) -> Option<PathBuf> {
 
 /// Files that once were at `path` and that nobody has read: between two looks there was more than one rotation. They
 /// have the name with something behind it, are none of `known`, and are younger than the one that was read before
-/// them. A copy of that one is none of them. The oldest comes first.
+/// them, and older than the one that stands there now. A copy of the former is none of them. The oldest comes first.
 #[must_use]
-pub fn unread(path: &Path, known: &HashSet<Inode>, before: &Known) -> Vec<PathBuf> {
-    let (Some(name), Some(after)) = (path.file_name(), before.identity.born) else { return Vec::new() };
+pub fn unread(path: &Path, known: &HashSet<Inode>, before: &Known, now_there: &Identity) -> Vec<PathBuf> {
+    let (Some(name), Some(after), Some(until)) = (path.file_name(), before.identity.born, now_there.born) else { return Vec::new() };
     // Files of one application often begin alike: a copy also has the same bytes where the original was left.
     let is_copy = |path: &Path| {
         let Ok(file) = fs::File::open(path) else { return false };
@@ -117,7 +117,8 @@ pub fn unread(path: &Path, known: &HashSet<Inode>, before: &Known) -> Vec<PathBu
         .into_iter()
         .flatten()
         .filter(|(path, seen)| {
-            is_rotated(path) && !known.contains(&seen.identity.inode) && seen.identity.born >= Some(after) && !is_copy(path)
+            let is_between = seen.identity.born.is_some_and(|born| (after..=until).contains(&born));
+            is_rotated(path) && !known.contains(&seen.identity.inode) && is_between && !is_copy(path)
         })
         .map(|(path, seen)| (seen.identity.born, path))
         .collect();

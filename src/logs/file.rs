@@ -88,6 +88,16 @@ impl Seen {
     }
 }
 
+// === impl Inode ===
+
+impl Inode {
+    /// The number by which `ls -i` shows it.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
 // === impl Identity ===
 
 impl Identity {

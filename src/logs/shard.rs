@@ -6,6 +6,7 @@
 mod earlier;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::config::logs::{FileGlob, Start};
 use crate::logs::decoder::Decoder;
 use crate::logs::discover::{Found, Listing, unread};
-use crate::logs::file::{Happened, Inode, Seen};
+use crate::logs::file::{Happened, Inode, Known, Seen};
 use crate::logs::metrics::{InputSeries, Rotation, Trouble};
 use crate::logs::state::{Position, Shared};
 use crate::logs::tail::{Begin, Means, Step, Tail, open};
@@ -197,6 +198,7 @@ impl Shard {
     fn take_in(&mut self, found: &Found, seen: Seen, here: &HashSet<Inode>, now: Instant) -> bool {
         // A file that an earlier run has known is no successor: its rotation has been counted.
         let is_new = !self.saved.contains_key(&seen.identity.inode);
+        let Some((file, seen)) = self.acquire(&found.path, found) else { return false };
         let before = self.tails.values().filter(|tail| is_new && tail.position.path == found.path);
         let before = before.max_by_key(|tail| tail.position.known.identity.born).map(|tail| tail.position.known);
         let mut predecessor = None;
@@ -205,11 +207,11 @@ impl Shard {
             self.drain(before.identity.inode, now);
             // Rotated files that a pattern matches are found by that.
             let known: HashSet<Inode> = self.tails.keys().chain(here).copied().collect();
-            for path in unread(&found.path, &known, &before) {
+            for path in unread(&found.path, &known, &before, &seen.identity) {
                 predecessor = self.take_in_rotated(&path, found, predecessor, now).or(predecessor);
             }
         }
-        let Some(inode) = self.open(&found.path, found, predecessor) else { return false };
+        let Some(inode) = self.follow((file, seen), found, predecessor) else { return false };
         self.paths.insert(found.path.clone(), inode);
         self.paths.extend(found.target.clone().map(|target| (target, inode)));
         self.turns.push_back(inode);
@@ -218,7 +220,8 @@ impl Shard {
 
     /// Follows a file that was rotated away before anybody has read it, to its end.
     fn take_in_rotated(&mut self, path: &Path, successor: &Found, predecessor: Option<Inode>, now: Instant) -> Option<Inode> {
-        let inode = self.open(path, successor, predecessor)?;
+        let opened = self.acquire(path, successor)?;
+        let inode = self.follow(opened, successor, predecessor)?;
         if let Some(tail) = self.tails.get_mut(&inode) {
             tail.leaving = Some(now);
         }
@@ -226,28 +229,30 @@ impl Shard {
         Some(inode)
     }
 
-    /// Opens a file, and goes on with it where it is known from an earlier run. `found` says for which input.
-    fn open(&mut self, path: &Path, found: &Found, predecessor: Option<Inode>) -> Option<Inode> {
+    /// Opens a file. Where the listing named it, it must be the file that stood there then: whatever is done about those
+    /// before it relies on that.
+    fn acquire(&mut self, path: &Path, found: &Found) -> Option<(File, Seen)> {
         if self.tails.len() >= MAX_FILES {
             self.complain(found.input, path, Trouble::TooManyFiles);
             return None;
         }
         let listed = found.what.as_ref().ok().filter(|_| path == found.path).map(|seen| seen.identity.inode);
-        let (file, seen) = match open(path) {
-            Ok((_, seen)) if listed.is_some_and(|inode| inode != seen.identity.inode) => {
-                self.is_outdated = true;
-                return None;
-            }
-            Ok(opened) => opened,
-            Err(error) if listed.is_some() && error.kind() == std::io::ErrorKind::NotFound => {
-                self.is_outdated = true;
-                return None;
-            }
-            Err(error) => {
+        let was_there = |inode: Inode| listed.is_none_or(|listed| listed == inode);
+        match open(path) {
+            Ok((file, seen)) if was_there(seen.identity.inode) => return Some((file, seen)),
+            Err(error) if listed.is_none() || error.kind() != std::io::ErrorKind::NotFound => {
                 self.complain(found.input, path, Trouble::of(&error));
-                return None;
             }
-        };
+            _ => {
+                tracing::debug!(path = %path.display(), "a log file was rotated while it was being looked at; looking again");
+                self.is_outdated = true;
+            }
+        }
+        None
+    }
+
+    /// Follows a file, and goes on with it where it is known from an earlier run. `found` says for which input.
+    fn follow(&mut self, (file, seen): (File, Seen), found: &Found, predecessor: Option<Inode>) -> Option<Inode> {
         let inode = seen.identity.inode;
         let input = &self.inputs[found.input];
         let opened = match self.saved.remove(&inode) {
@@ -267,7 +272,7 @@ impl Shard {
         match opened {
             Ok((tail, resumed)) => self.insert(tail, found, resumed, predecessor),
             Err(error) => {
-                self.complain(found.input, path, Trouble::of(&error));
+                self.complain(found.input, &found.path, Trouble::of(&error));
                 return None;
             }
         }
@@ -277,6 +282,8 @@ impl Shard {
     fn insert(&mut self, mut tail: Tail, found: &Found, resumed: Option<(Happened, u64)>, predecessor: Option<Inode>) {
         tail.position.path.clone_from(&found.path);
         tail.target.clone_from(&found.target);
+        let Known { identity, offset, .. } = tail.position.known;
+        tracing::debug!(path = %found.path.display(), inode = identity.inode.number(), offset, "a log file is followed");
         let series = &self.inputs[found.input].series;
         let mut commit = self.shared.commit();
         if let Some((happened, behind)) = resumed.filter(|(happened, _)| *happened != Happened::GoesOn) {

@@ -152,16 +152,27 @@ fn a_rotation_between_the_listing_and_the_opening_loses_nothing() {
     bench.look().check(5, 2, 0);
     assert!(!bench.engine.shard.is_outdated());
 
+    // Twice, so that a younger file has been rotated away, too.
+    bench.rename("app.log", "app.log.5");
+    bench.append("app.log", lines(20..22));
+    let listing = bench.engine.shard.list();
+    bench.rename("app.log", "app.log.6");
+    bench.append("app.log", lines(22..23));
+    bench.rename("app.log", "app.log.7");
+    bench.append("app.log", lines(23..24));
+    bench.engine.shard.sweep(listing, bench.now);
+    bench.look().check(9, 5, 0);
+
     // At the start, with a file that an earlier run has known and not read to its end.
     bench.save();
     bench.append("app.log", lines(5..9));
     bench.kill();
     let listing = bench.engine.shard.list();
-    bench.rename("app.log", "app.log.3");
+    bench.rename("app.log", "app.log.8");
     bench.append("app.log", lines(9..10));
     bench.engine.shard.sweep(listing, bench.now);
     assert!(!bench.engine.shard.is_caught_up());
-    bench.look().check(10, 3, 0);
+    bench.look().check(14, 6, 0);
     assert!(bench.engine.shard.is_caught_up());
 
     // And with nothing in the place of the one that has gone.
@@ -169,11 +180,11 @@ fn a_rotation_between_the_listing_and_the_opening_loses_nothing() {
     bench.append("app.log", lines(10..11));
     bench.kill();
     let listing = bench.engine.shard.list();
-    bench.rename("app.log", "app.log.4");
+    bench.rename("app.log", "app.log.9");
     bench.engine.shard.sweep(listing, bench.now);
     bench.look();
     bench.append("app.log", lines(11..12));
-    bench.look().check(12, 4, 0);
+    bench.look().check(16, 7, 0);
 }
 
 #[test]
