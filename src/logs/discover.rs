@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::logs::FileGlob;
-use crate::logs::file::{Identity, Inode, Known, Mark, Seen, before_of, head_of};
+use crate::logs::file::{HEAD, Identity, Inode, Known, Mark, Seen, before_of, head_of};
 use crate::logs::metrics::Trouble;
 
 /// Folders below a `**` are followed this deep.
@@ -100,9 +100,11 @@ pub fn renamed(path: &Path, identity: &Identity) -> Option<PathBuf> {
 #[must_use]
 pub fn unread(path: &Path, known: &HashSet<Inode>, before: &Known, now_there: &Identity) -> Vec<PathBuf> {
     let (Some(name), Some(after), Some(until)) = (path.file_name(), before.identity.born, now_there.born) else { return Vec::new() };
-    // Files of one application often begin alike: a copy also has the same bytes where the original was left.
-    let is_copy = |path: &Path| {
-        let Ok(file) = fs::File::open(path) else { return false };
+    // Files of one application often begin alike: a copy also has the same bytes where the original was left. A few
+    // bytes prove nothing, unless they are all there is.
+    let is_copy = |path: &Path, size: u64| {
+        let is_proof = usize::from(before.head.length) == HEAD || size == before.offset;
+        let Some(file) = fs::File::open(path).ok().filter(|_| is_proof) else { return false };
         let head = head_of(&file, usize::from(before.head.length)).is_ok_and(|head| head == before.head);
         let tail = before_of(&file, before.offset, usize::from(before.before.length)).is_ok_and(|bytes| Mark::of(&bytes) == before.before);
         before.offset > 0 && head && tail
@@ -118,7 +120,7 @@ pub fn unread(path: &Path, known: &HashSet<Inode>, before: &Known, now_there: &I
         .flatten()
         .filter(|(path, seen)| {
             let is_between = seen.identity.born.is_some_and(|born| (after..=until).contains(&born));
-            is_rotated(path) && !known.contains(&seen.identity.inode) && is_between && !is_copy(path)
+            is_rotated(path) && !known.contains(&seen.identity.inode) && is_between && !is_copy(path, seen.size)
         })
         .map(|(path, seen)| (seen.identity.born, path))
         .collect();
