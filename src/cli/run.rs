@@ -6,11 +6,14 @@ use crate::app::{self, AppError, Ended};
 use crate::cli::{Failure, Global, RunArgs, SOFTWARE, UNAVAILABLE};
 use crate::config::Request;
 use crate::config::environment::Environment;
+use crate::config::origin::Origin;
 
 pub(super) fn run(global: &Global, arguments: &RunArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let request = Request { listen: arguments.listen, ..Request::default() };
     let config = global.load_with(&request, environment)?;
-    match app::run(config) {
+    let origin =
+        Origin { profile: global.profile.clone(), file: global.config.clone(), listen: arguments.listen, environment: environment.clone() };
+    match app::run(config, origin) {
         Ok(Ended::Gracefully) => Ok(ExitCode::SUCCESS),
         Ok(Ended::Aborted(ending)) => Ok(ExitCode::from(ending.exit_code())),
         Err(error @ (AppError::Listen { .. } | AppError::State(_))) => Err(Failure::new(UNAVAILABLE, error)),

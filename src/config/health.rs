@@ -1,11 +1,16 @@
 //! `health`: what is checked, how often, and what depends on what.
 
+pub mod maintenance;
+mod reach;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::health::maintenance::{RawWindow, Window};
+use crate::config::health::reach::check_liveness;
 use crate::config::problems::{Place, Problem, Problems};
 use crate::config::spanned::Spanned;
 use crate::config::stores::{MongoStore, Stores};
@@ -22,6 +27,10 @@ const FAIL_AFTER: u32 = 3;
 const PASS_AFTER: u32 = 2;
 /// The name of the group that `/readyz` answers for.
 pub const READINESS_GROUP: &str = "readiness";
+/// The name of the group that `/livez` answers for. Nothing remote may be in it.
+pub const LIVENESS_GROUP: &str = "liveness";
+/// What is named as the cause when everything beyond this machine is out of reach at once.
+pub const LOCAL_NETWORK: &str = "local_network";
 
 /// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -35,6 +44,9 @@ pub(super) struct RawHealth {
     /// Named subsets, each with a `/groups/{name}/readyz`.
     #[serde(default)]
     groups: OrderedMap<Spanned<Vec<String>>>,
+    /// When failures are expected: they are shown and not alerted on.
+    #[serde(default)]
+    maintenance: Vec<Spanned<RawWindow>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -45,6 +57,12 @@ struct RawTiming {
     timeout: Option<HumanDuration>,
     fail_after: Option<u32>,
     pass_after: Option<u32>,
+    /// Failures for so long make it down, instead of `fail_after`.
+    fail_for: Option<HumanDuration>,
+    /// Passes for so long make it up, instead of `pass_after`.
+    pass_for: Option<HumanDuration>,
+    /// A verdict holds for at least so long.
+    min_dwell: Option<HumanDuration>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -77,6 +95,12 @@ struct RawCheck {
     timeout: Option<HumanDuration>,
     fail_after: Option<u32>,
     pass_after: Option<u32>,
+    /// Failures for so long make it down, instead of `fail_after`.
+    fail_for: Option<HumanDuration>,
+    /// Passes for so long make it up, instead of `pass_after`.
+    pass_for: Option<HumanDuration>,
+    /// A verdict holds for at least so long.
+    min_dwell: Option<HumanDuration>,
 }
 
 /// What is checked.
@@ -86,6 +110,10 @@ pub struct Health {
     pub checks: Vec<Check>,
     /// The groups, `readiness` first.
     pub groups: Vec<Group>,
+    /// When failures are expected.
+    pub maintenance: Vec<Window>,
+    /// What each check is made of, so that a reload knows the unchanged ones.
+    pub fingerprints: BTreeMap<String, u64>,
 }
 
 /// A subset of the checks that is ready when all of them pass.
@@ -125,6 +153,19 @@ pub struct Timing {
     pub pass_after: u32,
     /// Slower answers are degraded.
     pub degraded_after: Option<Duration>,
+    /// Times instead of counts.
+    pub hold: Hold,
+}
+
+/// Times that a verdict is held to, where counts do not say it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Hold {
+    /// Failures for so long make it down, instead of a count of them.
+    pub fail_for: Option<Duration>,
+    /// Passes for so long make it up, instead of a count of them.
+    pub pass_for: Option<Duration>,
+    /// A verdict holds for at least so long.
+    pub min_dwell: Option<Duration>,
 }
 
 /// What a check asks.
@@ -163,13 +204,18 @@ impl RawHealth {
                 (true, _) => "the group `readiness` is made of the critical checks; set `critical: true` there".to_owned(),
                 (false, Some(member)) => format!("there is no check `{member}`"),
                 (false, None) => {
+                    if name == LIVENESS_GROUP {
+                        check_liveness(&members, &checks, problems);
+                    }
                     groups.push(Group { name, checks: members.value });
                     continue;
                 }
             };
             problems.error(Problem { place: members.place, path: format!("health.groups.{name}"), message });
         }
-        Health { checks, groups }
+        let maintenance =
+            self.maintenance.into_iter().filter_map(|window| window.value.validate(window.place, &places, problems)).collect();
+        Health { checks, groups, maintenance, fingerprints: BTreeMap::new() }
     }
 }
 
@@ -210,6 +256,9 @@ impl RawCheck {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) {
             complain("a check's name is made of letters, digits, _ - and .: it is part of addresses".to_owned());
         }
+        if name == LOCAL_NETWORK {
+            complain("this name is taken: it is the cause when everything beyond this machine is out of reach".to_owned());
+        }
         let timing = self.timing(defaults);
         if timing.timeout >= timing.interval {
             complain(format!(
@@ -237,6 +286,11 @@ impl RawCheck {
             fail_after: self.fail_after.or(defaults.fail_after).unwrap_or(FAIL_AFTER),
             pass_after: self.pass_after.or(defaults.pass_after).unwrap_or(PASS_AFTER),
             degraded_after: self.degraded_after.map(|value| value.0),
+            hold: Hold {
+                fail_for: self.fail_for.or(defaults.fail_for).map(|value| value.0),
+                pass_for: self.pass_for.or(defaults.pass_for).map(|value| value.0),
+                min_dwell: self.min_dwell.or(defaults.min_dwell).map(|value| value.0),
+            },
         }
     }
 
