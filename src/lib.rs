@@ -10,6 +10,7 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod health;
+pub mod kubernetes;
 pub mod metrics;
 pub mod profiles;
 pub mod runtime;
