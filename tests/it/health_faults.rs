@@ -52,7 +52,7 @@ fn looks(sidecar: &Sidecar, check: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn h2_a_killed_mongod_is_seen_at_once_and_believed_later() {
     let mut mongod = Mongod::start().await;
-    let sidecar = mongodb(&mongod.uri(), "interval: 300ms, timeout: 250ms, fail_after: 12, pass_after: 4", "");
+    let sidecar = mongodb(&mongod.uri(), "interval: 2600ms, timeout: 2500ms, fail_after: 2, pass_after: 2", "");
     mongod.kill();
     let series = ["bellwether_check_raw_success", "bellwether_check_up"].map(|name| format!("{name}{{check=\"mongodb\"}} "));
     let scrape = || {
@@ -234,7 +234,7 @@ async fn h14_an_exhausted_pool_of_the_application_is_not_mongodbs_failure() {
     let busy = application.clone();
     let slow = tokio::spawn(async move {
         // Holds the only connection of the pool.
-        let _ = busy.collection::<mongodb::bson::Document>("numbers").count_documents(doc! { "$where": "sleep(20000) || true" }).await;
+        let _ = busy.collection::<mongodb::bson::Document>("numbers").find_one(doc! { "$where": "sleep(60000) || true" }).await;
     });
     let sidecar = mongodb(&mongod.uri(), "interval: 300ms, timeout: 250ms", "");
     let waiting = tokio::spawn(async move { application.run_command(doc! { "ping": 1 }).await });

@@ -47,7 +47,7 @@ fn the_history_survives_a_restart_whose_time_is_unknown() {
     assert_eq!(history(&sidecar, "?window=30d")["checks"].as_array().unwrap().len(), 2);
     assert_eq!(sidecar.get("/api/v1/history?window=2h").status, 400);
     assert_eq!(sidecar.get("/api/v1/history?check=nope").status, 404);
-    let page = sidecar.get("/");
+    let page = eventually("both are down", || sidecar.get("/"), |page| page.body.contains("Root cause: <strong>api, web</strong>"));
     assert_eq!(page.content_type, "text/html; charset=utf-8");
     for part in [
         "<h1 class=fail>Not ready</h1>",
