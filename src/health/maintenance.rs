@@ -209,6 +209,13 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_that_a_day_does_not_have_begins_with_the_next_one() {
+        let mut daily = maintenance("30 2 * * *", 1, "Europe/Berlin");
+        check(&mut daily, "2026-03-29T00:59:59Z", None);
+        check(&mut daily, "2026-03-29T01:10:00Z", Some("2026-03-29T02:00:00Z"));
+    }
+
+    #[test]
     fn windows_longer_than_their_period_are_always_open() {
         let mut always = maintenance("0 * * * *", 2, "UTC");
         for minute in 0..240 {

@@ -147,6 +147,23 @@ fn h7_a_server_that_accepts_and_never_answers_is_a_timeout() {
     }
 }
 
+/// When no name can be resolved any more, it is not every component that is to blame.
+#[test]
+fn when_everything_remote_is_out_of_reach_the_network_is_the_cause() {
+    let checks = "    db: { type: tcp, critical: true, address: \"db.invalid:1\" }\n    api: { type: http, url: \"http://api.invalid/\", depends_on: [db] }\n    own: { type: tcp, address: \"127.0.0.1:1\" }\n";
+    let sidecar = Setup::default().config(&config("interval: 5s, timeout: 4s", checks)).start();
+    let causes = || {
+        let document: Value = serde_json::from_str(&sidecar.get("/health").body).unwrap();
+        document["x-root_causes"].to_string()
+    };
+    eventually("the network", causes, |causes| causes == "[\"local_network\",\"own\"]");
+    assert_eq!(check(&sidecar, "api")["x-suppressed_by"], "local_network");
+    assert_eq!(check(&sidecar, "api")["x-reason"], "dns");
+    assert_eq!(sidecar.get("/readyz").status, 503);
+    assert_eq!(sidecar.value("bellwether_check_root_cause{check=\"local_network\"}"), Some(1.0));
+    assert_eq!(sidecar.value("bellwether_check_root_cause{check=\"db\"}"), Some(0.0));
+}
+
 /// H8: only when the workers make no progress is the sidecar itself not alive; proven by blocking them.
 #[test]
 fn h8_livez_fails_while_the_workers_are_blocked_and_only_then() {
