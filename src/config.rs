@@ -16,6 +16,7 @@ mod sources;
 mod spanned;
 pub mod stores;
 mod tree;
+pub mod trust;
 mod values;
 
 use std::collections::BTreeMap;

@@ -60,7 +60,7 @@ impl CheckState {
 
     /// Takes the outcome of a look in. The first one decides at once: there is nothing yet to hold on to.
     pub fn observe(&mut self, outcome: Outcome, timing: &Timing, now: Now) -> Option<Transition> {
-        let level = level(&outcome, timing);
+        let level = outcome.level(timing);
         let same = self.last.as_ref().is_some_and(|(last, _)| last.failure.is_some() == outcome.failure.is_some());
         self.consecutive = if same { self.consecutive.saturating_add(1) } else { 1 };
         self.streaks.count(level);
@@ -113,14 +113,6 @@ impl Streaks {
             Verdict::Down if self.at_most_degraded >= timing.pass_after => Verdict::Degraded,
             verdict => verdict,
         }
-    }
-}
-
-fn level(outcome: &Outcome, timing: &Timing) -> Verdict {
-    match (outcome.failure, timing.degraded_after) {
-        (Some(_), _) => Verdict::Down,
-        (None, Some(limit)) if outcome.duration > limit => Verdict::Degraded,
-        (None, _) => Verdict::Up,
     }
 }
 
