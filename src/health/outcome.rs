@@ -97,6 +97,13 @@ impl Outcome {
         Self { failure: Some(reason), ..Self::pass(duration) }
     }
 
+    /// This look after another one: a certificate that was seen is known until another is, also when the look was late
+    /// or the server away.
+    #[must_use]
+    pub fn after(self, before: Option<&Self>) -> Self {
+        Self { certificate_end: self.certificate_end.or(before.and_then(|before| before.certificate_end)), ..self }
+    }
+
     /// What is not as it should be although it passed: what the look itself found, or that it was slow.
     #[must_use]
     pub fn warning(&self, timing: &Timing) -> Option<Warning> {
@@ -241,6 +248,16 @@ mod tests {
         let failed = Outcome { warning: Some(Warning::NearLimit), ..Outcome::fail(Reason::Limit, Duration::from_secs(1)) };
         assert_eq!((failed.level(&timing), failed.warning(&timing)), (Verdict::Down, None));
         assert_eq!(Outcome::pass(Duration::ZERO).level(&timing), Verdict::Up);
+    }
+
+    #[test]
+    fn a_certificate_is_known_until_another_is_seen() {
+        let end = |seconds| Some(Timestamp::from_second(seconds).unwrap());
+        let seen = |certificate_end| Outcome { certificate_end, ..Outcome::pass(Duration::ZERO) };
+        let late = Outcome::fail(Reason::Timeout, Duration::ZERO).after(Some(&seen(end(1))));
+        assert_eq!((late.failure, late.certificate_end), (Some(Reason::Timeout), end(1)));
+        assert_eq!(seen(end(2)).after(Some(&late)).certificate_end, end(2));
+        assert_eq!(seen(None).after(None).certificate_end, None);
     }
 
     fn timing() -> Timing {

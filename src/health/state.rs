@@ -60,6 +60,7 @@ impl CheckState {
 
     /// Takes the outcome of a look in. The first one decides at once: there is nothing yet to hold on to.
     pub fn observe(&mut self, outcome: Outcome, timing: &Timing, now: Now) -> Option<Transition> {
+        let outcome = outcome.after(self.last.as_ref().map(|(last, _)| last));
         let level = outcome.level(timing);
         let same = self.last.as_ref().is_some_and(|(last, _)| last.failure.is_some() == outcome.failure.is_some());
         self.consecutive = if same { self.consecutive.saturating_add(1) } else { 1 };

@@ -155,3 +155,44 @@ impl ServerCertVerifier for Recorder {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rustls::CertificateError;
+
+    use super::*;
+
+    fn certificate(last_year: i32) -> CertificateDer<'static> {
+        let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (parameters.not_before, parameters.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(last_year, 1, 1));
+        parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_in_both_of_its_formats() {
+        let end = |year| end_of(&certificate(year)).unwrap().to_string();
+        // Years before 2050 are written with two digits.
+        assert_eq!(end(2026), "2026-01-01T00:00:00Z");
+        assert_eq!(end(2060), "2060-01-01T00:00:00Z");
+        assert_eq!(end_of(&CertificateDer::from(vec![0x30, 0x80, 0xff])), None);
+    }
+
+    #[test]
+    fn the_end_of_an_expired_certificate_is_known() {
+        let provider = Arc::new(default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate(2060)).unwrap();
+        let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+        let recorder = Recorder { judge: Some(judge), provider, expiry: Expiry::default() };
+        assert_eq!(recorder.expiry.get(), None);
+        let name = ServerName::try_from("localhost").unwrap();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_795_262_400));
+        let judged = recorder.verify_server_cert(&certificate(2026), &[], &name, &[], now);
+        assert!(
+            matches!(judged, Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }))),
+            "{judged:?}"
+        );
+        assert_eq!(recorder.expiry.get().unwrap().to_string(), "2026-01-01T00:00:00Z");
+    }
+}

@@ -3,6 +3,7 @@
 mod config;
 mod http;
 mod local;
+mod mongodb;
 mod postgres;
 mod redis;
 mod tls;
@@ -27,20 +28,22 @@ fn seen(sidecar: &Sidecar, name: &str) -> Value {
     document["checks"][format!("{name}:responseTime")][0].clone()
 }
 
-/// Waits for a state and a reason; what is then known.
+/// Waits for a state and a reason.
 #[track_caller]
-fn expect(sidecar: &Sidecar, name: &str, state: &str, reason: Option<&str>) -> Value {
-    let expected = (Value::from(state), reason.map_or(Value::Null, Value::from));
-    eventually(
-        &format!("{name} is {state} ({reason:?})"),
-        || seen(sidecar, name),
-        |check| check["time"].is_string() && (&check["x-state"], &check["x-reason"]) == (&expected.0, &expected.1),
-    )
+fn expect(sidecar: &Sidecar, name: &str, state: &str, reason: Option<&str>) {
+    expect_saying(sidecar, name, state, reason, "");
 }
 
 /// Waits for a state, a reason and what is said about it.
 #[track_caller]
 fn expect_saying(sidecar: &Sidecar, name: &str, state: &str, reason: Option<&str>, words: &str) {
-    let check = expect(sidecar, name, state, reason);
-    assert!(check["output"].as_str().unwrap_or_default().contains(words), "{name}: {check:#}");
+    let expected = (Value::from(state), reason.map_or(Value::Null, Value::from));
+    eventually(
+        &format!("{name} is {state} ({reason:?}), saying {words:?}"),
+        || seen(sidecar, name),
+        |check| {
+            let says = check["output"].as_str().unwrap_or_default();
+            check["time"].is_string() && (&check["x-state"], &check["x-reason"]) == (&expected.0, &expected.1) && says.contains(words)
+        },
+    );
 }

@@ -117,7 +117,7 @@ impl TlsServer {
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve(tokio::net::TcpListener::from_std(listener).unwrap(), acceptor));
+            runtime.block_on(async { serve(tokio::net::TcpListener::from_std(listener).unwrap(), acceptor).await });
         });
         Self { address }
     }

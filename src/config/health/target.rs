@@ -163,7 +163,7 @@ impl RawCheck {
                 }
                 Some(Probe::File(FileProbe { path: self.path.clone()?, max_age: self.max_age.map(|age| age.0) }))
             }
-            RawKind::Host => Some(Probe::Host(self.host(complain))),
+            RawKind::Host => Some(Probe::Host(self.host(stores.suspect, complain))),
         }
     }
 
@@ -294,13 +294,15 @@ impl RawCheck {
         Some(DnsProbe { name: name?, min_addresses })
     }
 
-    fn host(&self, complain: &mut impl FnMut(String)) -> HostProbe {
-        if self.cpu.is_none() && self.memory.is_none() && self.disk.is_none() {
+    fn host(&self, is_suspect: bool, complain: &mut impl FnMut(String)) -> HostProbe {
+        if self.cpu.is_none() && self.memory.is_none() && self.disk.is_none() && !is_suspect {
             complain("a check of type host needs limits: cpu, memory or disk, such as `memory: { warn: 80%, fail: 95% }`".to_owned());
         }
         let mut limits = |key: &str, written: RawLimits| {
             let limits = Limits { warn: written.warn.map(|percent| percent.0), fail: written.fail.map(|percent| percent.0) };
             match (limits.warn, limits.fail) {
+                // A limit may be missing because it could not be read, which is not a second problem.
+                (None, None) if is_suspect => {}
                 (None, None) => complain(format!("`{key}` needs `warn`, `fail` or both")),
                 (Some(warn), Some(fail)) if warn >= fail => complain(format!("`warn` of {key} must be below `fail`")),
                 _ => {}

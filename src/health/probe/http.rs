@@ -1,5 +1,6 @@
 //! A GET whose status and body count. Redirects are not followed: what answers with one has answered.
 
+use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
@@ -141,12 +142,24 @@ async fn read(response: Response) -> Result<Body, Failed> {
 }
 
 fn failed(error: &reqwest::Error) -> Failed {
-    let fault = if error.is_timeout() { Fault::Timeout } else { Fault::of(error) };
-    match fault {
-        // hyper has no public type for a connection that ends within an answer.
-        Fault::Other if error.is_request() || error.is_body() || error.is_decode() => Failed::from(Fault::Reset),
+    match Fault::of(error) {
+        _ if error.is_timeout() => Failed::from(Fault::Timeout),
+        Fault::Other => of_protocol(error),
         fault => Failed::from(fault),
     }
+}
+
+/// What hyper says of an answer that ended too early, or is none.
+fn of_protocol(error: &reqwest::Error) -> Failed {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            let is_cut = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+            return if is_cut { Failed::from(Fault::Reset) } else { Failed::saying(Reason::Other, "the answer is not HTTP") };
+        }
+        cause = error.source();
+    }
+    Failed::from(Fault::Other)
 }
 
 /// The client of all checks without TLS.

@@ -64,10 +64,10 @@ fn each_type_says_what_it_needs() {
     refuse("type: host", &["a check of type host needs limits: cpu, memory or disk, such as `memory: { warn: 80%, fail: 95% }`"]);
     refuse("type: host, cpu: {}", &["`cpu` needs `warn`, `fail` or both"]);
     refuse("type: host, memory: { warn: 90%, fail: 80% }", &["`warn` of memory must be below `fail`"]);
-    refuse("type: host, memory: { warn: 0.9 }", &["b.yaml:3:35: health.checks.x.memory.warn: `0.9` is not a share: write for example 85%"]);
+    refuse("type: host, memory: { warn: 0.9 }", &["b.yaml:3:38: health.checks.x.memory.warn: `0.9` is not a share: write for example 85%"]);
     refuse("type: postgres", &["this check needs `stores.postgres`"]);
     refuse("type: redis", &["this check needs `stores.redis`"]);
-    refuse("type: mongodb, require: leader", &["b.yaml:3:32: health.checks.x.require: expected one of any, primary, found `leader`"]);
+    refuse("type: mongodb, require: leader", &["b.yaml:3:34: health.checks.x.require: expected one of any, primary, found `leader`"]);
 }
 
 #[track_caller]
@@ -103,7 +103,7 @@ fn what_a_postgres_client_does_not_know_is_left_out_with_a_warning() {
     let config = read("stores: { postgres: { url: \"${PG}?schema=public&connection_limit=5\" } }\n").unwrap();
     let warnings: Vec<&str> = config.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].starts_with("the option connection_limit is left out"), "{warnings:?}");
+    assert!(warnings[1].starts_with("the option connection_limit is left out"), "{warnings:?}");
     assert!(!format!("{config:?}").contains("hunter2"), "no secret is ever printed");
 }
 

@@ -1,5 +1,6 @@
 //! `http`: statuses, bodies, headers, fallbacks, hostile servers.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -145,4 +146,32 @@ health:
     let own: Vec<String> =
         sidecar.log().lines().filter(|line| line.contains("s3cr3t") && line.contains("bellwether")).map(str::to_owned).collect();
     assert_eq!(own, Vec::<String>::new());
+}
+
+/// A server that writes this to whoever connects, and ends the connection.
+fn raw(answer: &'static [u8]) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Whether the client still reads is its own affair.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer);
+        }
+    });
+    address
+}
+
+#[test]
+fn what_is_cut_and_what_is_no_http_differ() {
+    let (cut, half, garbage) = (raw(b""), raw(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"), raw(b"220 smtp ready\r\n\r\n"));
+    let sidecar = watch(
+        "",
+        &format!(
+            "    cut: {{ type: http, url: \"http://{cut}/\" }}\n    half: {{ type: http, url: \"http://{half}/\" }}\n    garbage: {{ type: http, url: \"http://{garbage}/\" }}"
+        ),
+    );
+    expect(&sidecar, "cut", "down", Some("reset"));
+    expect(&sidecar, "half", "down", Some("reset"));
+    expect_saying(&sidecar, "garbage", "down", Some("other"), "the answer is not HTTP");
 }
