@@ -18,6 +18,7 @@ mod sources;
 mod spanned;
 pub mod stores;
 pub(crate) mod tree;
+pub mod trust;
 mod values;
 
 use std::collections::BTreeMap;

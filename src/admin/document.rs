@@ -141,6 +141,12 @@ fn component(check: &CheckView, viewer: Viewer) -> Value {
         component["x-raw"] = json!(if last.failure.is_some() { "fail" } else { "pass" });
         component["x-consecutive"] = json!(check.consecutive);
         component["x-age_ms"] = json!(millis(last.age));
+        if let Some(warning) = last.warning {
+            component["x-warning"] = json!(warning.code());
+        }
+        if let Some(end) = last.certificate_end {
+            component["x-certificate_end"] = json!(end.to_string());
+        }
         // The draft asks for an output only where something is wrong.
         if viewer == Viewer::Trusted
             && let Some(detail) = &last.detail

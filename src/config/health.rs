@@ -1,20 +1,30 @@
 //! `health`: what is checked, how often, and what depends on what.
 
+mod assertion;
 pub mod maintenance;
+mod probe;
 mod reach;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use crate::config::health::assertion::{Assertion, Statuses, bounded};
 use crate::config::health::maintenance::{RawWindow, Window};
+pub use crate::config::health::probe::{
+    Disk, DnsProbe, FileProbe, HostProbe, HttpProbe, Limits, MongodbProbe, PostgresProbe, Probe, Query, RedisProbe, Require, TlsProbe,
+    WatchedKey,
+};
 use crate::config::health::reach::check_liveness;
+use crate::config::health::target::{Hidden, RawDisk, RawKind, RawLimits, RawRequire};
 use crate::config::problems::{Place, Problem, Problems};
 use crate::config::spanned::Spanned;
-use crate::config::stores::{MongoStore, Stores};
-use crate::config::values::{HumanDuration, OrderedMap};
+use crate::config::stores::Stores;
+use crate::config::values::{HumanDuration, OrderedMap, Texts};
 
 /// Looks every five seconds: an outage is known within about 15 s (three failures), and one look costs under a
 /// millisecond.
@@ -65,14 +75,6 @@ struct RawTiming {
     min_dwell: Option<HumanDuration>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum RawKind {
-    Mongodb,
-    Http,
-    Tcp,
-}
-
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Check")]
@@ -81,8 +83,50 @@ struct RawCheck {
     kind: RawKind,
     /// `http`: the address that is asked.
     url: Option<String>,
-    /// `tcp`: host and port.
+    /// `http`: addresses that are tried in turn while the one before answers 404 or 410.
+    fallback: Option<Vec<String>>,
+    /// `http`: the statuses that pass, such as `[200, 204]` or `200..299`; 200..399 where nothing is said.
+    status: Option<Texts>,
+    /// `http`: statuses that show a living component although it did not answer what was asked, such as `[401, 429]`.
+    alive_status: Option<Texts>,
+    /// `http`: what the JSON body must say: a path such as `services.mongodb.status`, and the value or values that pass.
+    json: Option<OrderedMap<Texts>>,
+    /// `http`: headers of the request. Their values are never printed.
+    headers: Option<OrderedMap<Hidden>>,
+    /// `http`, `tls`: a PEM file of the authorities to trust, instead of the system's.
+    ca_file: Option<PathBuf>,
+    /// `tcp`, `tls`: host and port.
     address: Option<String>,
+    /// `tls`: the name that the certificate must be for, where it is not the host's.
+    server_name: Option<String>,
+    /// `tls`: degraded when the certificate ends within this time; 14d where nothing is said.
+    warn_before: Option<HumanDuration>,
+    /// `tls`: failed when the certificate ends within this time.
+    fail_before: Option<HumanDuration>,
+    /// `mongodb`: `primary`, or `any` usable member (where nothing is said).
+    require: Option<RawRequire>,
+    /// `postgres`: a query that must return a row. It runs read-only and is ended with the check's timeout.
+    query: Option<String>,
+    /// `postgres`: the values that pass in the first column of the first row of `query`.
+    expect: Option<Texts>,
+    /// `redis`: a key that must be there, such as a worker's heartbeat.
+    key: Option<String>,
+    /// `redis`: how old the time in `key` may be. `file`: how long ago the file may have been written.
+    max_age: Option<HumanDuration>,
+    /// `file`: the file that is written as a heartbeat.
+    path: Option<PathBuf>,
+    /// `dns`: the name that must resolve.
+    name: Option<String>,
+    /// `dns`: to at least so many addresses; 1 where nothing is said.
+    min_addresses: Option<u32>,
+    /// `host`: the limits of CPU use, of the control group's quota where it has one.
+    cpu: Option<RawLimits>,
+    /// `host`: the limits of memory use, of the control group's limit where it has one.
+    memory: Option<RawLimits>,
+    /// `host`: the limits of the use of a file system, space or inodes, whichever is closer to its end.
+    disk: Option<RawDisk>,
+    /// `host`: the folder of the control group that is looked at, instead of this process's own.
+    cgroup: Option<PathBuf>,
     /// Whether readiness depends on it.
     #[serde(default)]
     critical: bool,
@@ -166,23 +210,6 @@ pub struct Hold {
     pub pass_for: Option<Duration>,
     /// A verdict holds for at least so long.
     pub min_dwell: Option<Duration>,
-}
-
-/// What a check asks.
-#[derive(Clone, Debug)]
-pub enum Probe {
-    /// `ping` and `hello`.
-    Mongodb(MongoStore),
-    /// A GET whose status counts.
-    Http {
-        /// The address.
-        url: reqwest::Url,
-    },
-    /// A connection that is accepted.
-    Tcp {
-        /// Host and port.
-        address: String,
-    },
 }
 
 // === impl RawHealth ===
@@ -272,7 +299,7 @@ impl RawCheck {
         if timing.degraded_after.is_some_and(|limit| limit >= timing.timeout) {
             complain("degraded_after must be shorter than the timeout: what is slower than that has failed".to_owned());
         }
-        let probe = self.probe(stores, &mut complain);
+        let probe = self.probe(&timing, stores, &mut complain);
         let check = Check { name: name.to_owned(), probe: probe?, critical: self.critical, depends_on: self.depends_on, timing };
         (!failed).then_some(check)
     }
@@ -291,59 +318,6 @@ impl RawCheck {
                 pass_for: self.pass_for.or(defaults.pass_for).map(|value| value.0),
                 min_dwell: self.min_dwell.or(defaults.min_dwell).map(|value| value.0),
             },
-        }
-    }
-
-    fn probe(&self, stores: &Stores, complain: &mut impl FnMut(String)) -> Option<Probe> {
-        let given = [("url", self.url.is_some()), ("address", self.address.is_some())];
-        let (kind, needed) = match self.kind {
-            RawKind::Mongodb => ("mongodb", None),
-            RawKind::Http => ("http", Some("url")),
-            RawKind::Tcp => ("tcp", Some("address")),
-        };
-        for (key, _) in given.iter().filter(|(key, is_given)| *is_given && Some(*key) != needed) {
-            complain(format!("a check of type {kind} has no `{key}`"));
-        }
-        match self.kind {
-            RawKind::Mongodb => {
-                if stores.mongodb.is_none() && !stores.suspect {
-                    complain("this check needs `stores.mongodb`".to_owned());
-                }
-                stores.mongodb.clone().map(Probe::Mongodb)
-            }
-            RawKind::Http => match self.url.as_deref().map(reqwest::Url::parse) {
-                Some(Ok(url)) if matches!(url.scheme(), "http" | "https") => Some(Probe::Http { url }),
-                Some(_) => {
-                    complain("`url` is not an address such as http://localhost:8080/health".to_owned());
-                    None
-                }
-                None => {
-                    complain("a check of type http needs a `url`".to_owned());
-                    None
-                }
-            },
-            RawKind::Tcp => {
-                let address = self.address.clone().filter(|address| {
-                    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
-                });
-                if address.is_none() {
-                    complain("a check of type tcp needs an `address` such as localhost:27017".to_owned());
-                }
-                address.map(|address| Probe::Tcp { address })
-            }
-        }
-    }
-}
-
-// === impl Probe ===
-
-impl Probe {
-    /// What draft-inadarei-api-health-check calls it.
-    #[must_use]
-    pub fn component_type(&self) -> &'static str {
-        match self {
-            Self::Mongodb(_) => "datastore",
-            Self::Http { .. } | Self::Tcp { .. } => "component",
         }
     }
 }

@@ -14,6 +14,7 @@ pub use views::{CheckView, GroupView, LastLook, MaintenanceView, Snapshot, State
 use crate::clock::Now;
 use crate::config::health::{Check, Group};
 use crate::health::aggregate::causes::{Cause, Causes, has_lost_network};
+use crate::health::outcome::Reason;
 use crate::health::state::{CheckState, Verdict};
 
 /// What is put together: the checks of a configuration with their states, by number.
@@ -67,13 +68,15 @@ fn view(facts: Facts<'_>, board: &Causes<'_>, causes: &[Option<Cause>], number: 
             age: now.monotonic.saturating_duration_since(at.monotonic),
             duration: outcome.duration,
             failure: outcome.failure,
+            warning: outcome.warning(&check.timing),
             detail: outcome.detail.clone(),
+            certificate_end: outcome.certificate_end,
         }),
         consecutive: state.consecutive,
         interval: check.timing.interval,
         reason: match verdict {
-            State::Stale if !state.has_panicked() => Some("stale"),
-            _ => failure.map(crate::health::outcome::Reason::code),
+            State::Stale if !state.has_panicked() => Some(Reason::Stale.code()),
+            _ => failure.map(Reason::code),
         },
         suppressed_by: causes[number].map(|cause| cause.name(facts.checks)),
         is_root_cause: board.is_root_cause(number, causes),
@@ -97,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::config::health::{Hold, Probe, Timing};
-    use crate::health::outcome::{Outcome, Reason};
+    use crate::health::outcome::Outcome;
 
     const TIMING: Timing = Timing {
         interval: Duration::from_secs(5),

@@ -132,6 +132,12 @@ impl Collector for BoardCollector {
         per_check("bellwether_check_last_run_timestamp_seconds", "When the last look at a check ended.", &|check| {
             check.last.as_ref().map(|last| last.at.as_millisecond() as f64 / 1000.0)
         })?;
+        #[expect(clippy::cast_precision_loss, reason = "seconds since the epoch are below 2^53")]
+        per_check(
+            "bellwether_check_certificate_end_timestamp_seconds",
+            "Until when the certificate of a check is valid, as it was last seen.",
+            &|check| check.last.as_ref().and_then(|last| last.certificate_end).map(|end| end.as_second() as f64),
+        )?;
         write_root_causes(&mut encoder, &snapshot)?;
         write_states(&mut encoder, &snapshot)?;
         write_groups(&mut encoder, &snapshot)?;

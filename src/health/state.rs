@@ -91,7 +91,8 @@ impl CheckState {
 
     /// Takes the outcome of a look in. The first one decides at once: there is nothing yet to hold on to.
     pub fn observe(&mut self, outcome: Outcome, timing: &Timing, now: Now) -> Option<Transition> {
-        let level = level(&outcome, timing);
+        let outcome = outcome.after(self.last.as_ref().map(|(last, _)| last));
+        let level = outcome.level(timing);
         let same = self.last.as_ref().is_some_and(|(last, _)| last.failure.is_some() == outcome.failure.is_some());
         self.consecutive = if same { self.consecutive.saturating_add(1) } else { 1 };
         self.streaks.count(level, now.monotonic);
@@ -117,7 +118,8 @@ impl CheckState {
     /// Notes that the look itself broke. It says nothing of the component, so no streak goes on or ends; the verdict is
     /// stale until a look ends by itself.
     pub fn break_down(&mut self, now: Now) {
-        self.last = Some((Outcome::fail(Reason::Panic, Duration::ZERO), now));
+        let outcome = Outcome::fail(Reason::Panic, Duration::ZERO).after(self.last.as_ref().map(|(last, _)| last));
+        self.last = Some((outcome, now));
         self.panicked = true;
     }
 
@@ -182,14 +184,6 @@ impl Streak {
             Some(time) => self.begin.is_some_and(|begin| now.saturating_duration_since(begin) >= time),
             None => self.looks >= looks,
         }
-    }
-}
-
-fn level(outcome: &Outcome, timing: &Timing) -> Verdict {
-    match (outcome.failure, timing.degraded_after) {
-        (Some(_), _) => Verdict::Down,
-        (None, Some(limit)) if outcome.duration > limit => Verdict::Degraded,
-        (None, _) => Verdict::Up,
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(missing_docs, reason = "nobody imports tests")]
 
+mod checks;
 mod collect;
 mod command_line;
 mod component;
@@ -15,8 +16,11 @@ mod lint;
 mod metrics;
 mod mongod;
 mod observability;
+mod postgres;
 mod proxy;
 mod raw_http;
+mod redis;
 mod retention;
 mod sidecar;
 mod tidy;
+mod tls;

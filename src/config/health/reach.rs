@@ -29,7 +29,8 @@ impl Probe {
     #[must_use]
     pub fn is_remote(&self) -> bool {
         match self {
-            Self::Mongodb(_) | Self::Http { .. } | Self::Tcp { .. } => true,
+            Self::Mongodb(_) | Self::Postgres(_) | Self::Redis(_) | Self::Http(_) | Self::Tcp { .. } | Self::Tls(_) | Self::Dns(_) => true,
+            Self::File(_) | Self::Host(_) => false,
         }
     }
 
@@ -37,9 +38,9 @@ impl Probe {
     #[must_use]
     pub fn leaves_the_machine(&self) -> bool {
         match self {
-            Self::Mongodb(store) => hosts_of(store.uri.expose()).any(|host| !is_loopback(host)),
-            Self::Http { url } => url.host_str().is_some_and(|host| !is_loopback(host)),
-            Self::Tcp { address } => address.rsplit_once(':').is_some_and(|(host, _)| !is_loopback(host)),
+            Self::Mongodb(probe) => hosts_of(probe.store.uri.expose()).any(|host| !is_loopback(host)),
+            // The path of a socket is no host.
+            other => other.hosts().iter().any(|host| !host.starts_with('/') && !is_loopback(host)),
         }
     }
 }
@@ -63,13 +64,16 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::health::{MongodbProbe, Require};
     use crate::config::stores::MongoStore;
     use crate::secret::Secret;
 
     #[test]
     fn only_what_is_not_on_this_machine_needs_the_network() {
-        let mongodb =
-            |uri: &str| Probe::Mongodb(MongoStore { uri: Secret::new(uri.to_owned()), database: "x".to_owned() }).leaves_the_machine();
+        let mongodb = |uri: &str| {
+            let store = MongoStore { uri: Secret::new(uri.to_owned()), database: "x".to_owned() };
+            Probe::Mongodb(MongodbProbe { store, require: Require::Any, limit: std::time::Duration::ZERO }).leaves_the_machine()
+        };
         assert!(!mongodb("mongodb://localhost:27017/?a=b"));
         assert!(!mongodb("mongodb://user:p%40w@127.0.0.1"));
         assert!(!mongodb("mongodb://[::1]:27017/x"));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::clock::Now;
 use crate::config::health::LOCAL_NETWORK;
-use crate::health::outcome::Reason;
+use crate::health::outcome::{Reason, Warning};
 
 /// Everything that is known at one moment.
 #[derive(Clone, Debug)]
@@ -73,8 +73,12 @@ pub struct LastLook {
     pub duration: Duration,
     /// Why it failed; `None` for a pass.
     pub failure: Option<Reason>,
+    /// What is not as it should be although it passed.
+    pub warning: Option<Warning>,
     /// More, for those who may see it.
     pub detail: Option<String>,
+    /// Until when the certificate is valid that was seen last.
+    pub certificate_end: Option<Timestamp>,
 }
 
 /// What a check is held to be, the doubts included.
