@@ -242,6 +242,7 @@ fn h13_requests_make_no_calls_of_components() {
 
 /// H14: the application's pool is exhausted, and MongoDB is well: the sidecar has connections of its own.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the test ends them")]
 async fn h14_an_exhausted_pool_of_the_application_is_not_mongodbs_failure() {
     let mongod = Mongod::start().await;
     let mut options = mongodb::options::ClientOptions::parse(mongod.uri()).await.unwrap();

@@ -65,7 +65,7 @@ fn others_are_told_in_their_words() {
     let component = Component::start();
     let sidecar = start(&component, None);
     sidecar.wait_for("/readyz", 200);
-    eventually("the other one", || sidecar.get("/readyz/web").status, |status| *status == 503);
+    eventually("the other one", || sidecar.get("/readyz/web").body, |body| body.contains("down: refused"));
     let ask = |path: &str| {
         let answer = sidecar.get(path);
         (answer.status, serde_json::from_str::<Value>(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}")))

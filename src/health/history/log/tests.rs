@@ -15,7 +15,7 @@ fn start() -> Now {
 }
 
 fn snapshot(states: &[(&str, State)], maintained: bool, at: Now) -> Snapshot {
-    let maintenance = maintained.then(|| MaintenanceView { until: at.wall, reason: None });
+    let maintenance = maintained.then_some(MaintenanceView { until: at.wall, reason: None });
     let view = |(name, verdict): &(&str, State)| CheckView {
         name: (*name).to_owned(),
         component_type: "component",
