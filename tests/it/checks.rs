@@ -43,7 +43,7 @@ fn expect_saying(sidecar: &Sidecar, name: &str, state: &str, reason: Option<&str
         || seen(sidecar, name),
         |check| {
             let says = check["output"].as_str().unwrap_or_default();
-            check["time"].is_string() && (&check["x-state"], &check["x-reason"]) == (&expected.0, &expected.1) && says.contains(words)
+            check["time"].is_string() && (&check["x-verdict"], &check["x-reason"]) == (&expected.0, &expected.1) && says.contains(words)
         },
     );
 }
