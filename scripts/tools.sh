@@ -45,6 +45,14 @@ need cc build-essential "a C compiler builds the TLS library aws-lc-sys"
 need promtool prometheus "it checks the alert rules and the exposition"
 need curl curl "it scrapes the started sidecar"
 need python3 python3 "it fetches and unpacks mongod"
+need redis-server redis-server "the checks of Redis are tested against a real one"
+# Debian keeps the programs of each version beside PATH; BELLWETHER_POSTGRES names their folder elsewhere.
+if [[ -z ${BELLWETHER_POSTGRES:-} ]]; then
+  for folder in /usr/lib/postgresql/*/bin; do
+    PATH="$PATH:$folder"
+  done
+  need initdb postgresql "the checks of Postgres are tested against a real one"
+fi
 
 if ((${#missing[@]})); then
   printf 'tools.sh: %s\n' "${missing[@]}" >&2

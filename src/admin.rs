@@ -7,11 +7,19 @@
 //! | `/readyz`, `/readyz/{check}`, `/groups/{group}/readyz` | the critical checks, one check, the checks of a group |
 //! | `/self/readyz` | the sidecar itself can answer |
 //! | `/health`, `/health/{check}` | `application/health+json` |
+//! | `/compat/{system}/health` | the same in the shape of another system |
+//! | `/`, `/api/v1/history` | the status page, and the history behind it |
 //! | `/metrics` | Prometheus text 0.0.4 or OpenMetrics 1.0 |
+//!
+//! What changes something is served by [`control`], on a listener of its own.
 
 mod access;
-mod document;
+mod compat;
+pub mod control;
+pub mod document;
+mod history;
 mod metrics;
+mod page;
 mod probes;
 
 use std::sync::Arc;
@@ -19,12 +27,14 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use axum::response::{Html, IntoResponse};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
 
+use crate::admin::document::Documents;
 use crate::health::board::Board;
+use crate::health::history::History;
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::latch::Latch;
 use crate::runtime::shutdown::Shutdown;
@@ -35,6 +45,10 @@ use crate::secret::Secret;
 pub struct Surface {
     /// The states of the checks.
     pub board: Arc<Board>,
+    /// What they have been.
+    pub history: Arc<History>,
+    /// The documents as they were last written.
+    pub documents: Documents,
     /// Everything that is exposed.
     pub registry: Registry,
     /// The logs have been read up to where they ended at the start; before that, counters would seem to go back.
@@ -43,6 +57,8 @@ pub struct Surface {
     pub shutdown: Shutdown,
     /// The progress of the workers.
     pub heartbeat: Heartbeat,
+    /// Without progress for this long, the workers are held to be stuck.
+    pub stuck_after: Duration,
     /// The token that opens the details.
     pub token: Option<Secret>,
     /// The name of the profile.
@@ -57,7 +73,7 @@ pub struct Surface {
 /// All routes.
 pub fn router(surface: Arc<Surface>) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(page::page))
         .route("/livez", get(probes::livez))
         .route("/startupz", get(probes::startupz))
         .route("/readyz", get(probes::readyz))
@@ -66,14 +82,12 @@ pub fn router(surface: Arc<Surface>) -> Router {
         .route("/self/readyz", get(probes::self_readyz))
         .route("/health", get(document::health))
         .route("/health/{check}", get(document::check_health))
+        .route("/compat/decisionbox/health", get(compat::decisionbox))
+        .route("/compat/ragbase/health", get(compat::ragbase))
+        .route("/api/v1/history", get(history::history))
         .route("/metrics", get(metrics::metrics).layer(CompressionLayer::new()))
         .fallback(not_found)
         .with_state(surface)
-}
-
-/// What exporters show to somebody who looks around.
-async fn index() -> impl IntoResponse {
-    Html(include_str!("admin/index.html"))
 }
 
 async fn not_found() -> impl IntoResponse {
@@ -81,9 +95,22 @@ async fn not_found() -> impl IntoResponse {
     (axum::http::StatusCode::NOT_FOUND, body)
 }
 
+/// JSON that must not be kept.
+fn json_text(value: &serde_json::Value) -> ([(axum::http::HeaderName, HeaderValue); 2], String) {
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json")), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (headers, format!("{value}\n"))
+}
+
 /// A plain text that must not be kept.
 fn text(body: String) -> ([(axum::http::HeaderName, HeaderValue); 2], String) {
     let headers =
         [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (headers, body)
+}
+
+/// The pairs of a query.
+fn form(query: &str) -> Vec<(String, String)> {
+    reqwest::Url::parse(&format!("http://localhost/?{query}"))
+        .map(|url| url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+        .unwrap_or_default()
 }

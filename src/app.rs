@@ -2,23 +2,28 @@
 //!
 //! The only place that knows every domain.
 
+mod health;
+mod reload;
 mod state_dir;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use crate::admin::control::Control;
+use crate::admin::document::Documents;
 use crate::admin::{self, Surface};
+use crate::app::reload::{Reloader, Requests};
 use crate::app::state_dir::{StateDir, StateDirError};
-use crate::clock::Now;
 use crate::collect::{CollectError, Collectors};
 use crate::config::Config;
-use crate::health;
+use crate::config::origin::Origin;
 use crate::health::board::Board;
-use crate::health::metrics::Metrics as HealthMetrics;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
 use crate::retention::TtlObserver;
@@ -30,6 +35,9 @@ use crate::series::families::Overflow;
 
 /// How long `/startupz` waits for the first round of checks.
 const STARTUP_GRACE: Duration = Duration::from_secs(3);
+/// Without a beat for this long, the workers are held to be stuck: sixty beats. A machine that is merely busy was seen
+/// to miss none.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// How long the parts may take to stop: with the second before it, the process is gone within 5 s.
 const STOP_LIMIT: Duration = Duration::from_millis(3500);
 /// The workers do little but wait; two let one check's decoding not hold up another's timer.
@@ -73,30 +81,40 @@ pub enum Ended {
     Aborted(Ending),
 }
 
-/// Runs the sidecar until a signal ends it.
+/// What is listened on.
+struct Listeners {
+    read_only: std::net::TcpListener,
+    control: Option<std::net::TcpListener>,
+}
+
+/// Runs the sidecar until a signal ends it. `origin` is where `config` came from, for a reload.
 ///
 /// # Errors
 /// What kept it from starting, or the part that failed.
-pub fn run(config: Config) -> Result<Ended, AppError> {
+pub fn run(config: Config, origin: Origin) -> Result<Ended, AppError> {
     let workers = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("worker")
         .enable_all()
         .build()
         .map_err(AppError::Runtime)?;
-    let ended = workers.block_on(supervise(config));
+    let ended = workers.block_on(supervise(config, origin));
     // What is left, such as an attempt at a frozen server, must not hold up the exit.
     workers.shutdown_background();
     ended
 }
 
-async fn supervise(config: Config) -> Result<Ended, AppError> {
+async fn supervise(config: Config, origin: Origin) -> Result<Ended, AppError> {
     let mut signals = Signals::listen().map_err(AppError::Runtime)?;
     let shutdown = Shutdown::default();
     let state_dir = StateDir::open(&config.state_dir)?;
-    let listener = bind(config.listen).await?;
+    let control = match config.control {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let listeners = Listeners { read_only: bind(config.listen).await?, control };
     let mut supervisor = Supervisor::default();
-    start(config, state_dir.as_ref(), listener, &shutdown, &mut supervisor)?;
+    start(config, origin, state_dir.as_ref(), listeners, &shutdown, &mut supervisor)?;
     tokio::select! {
         ending = signals.next() => tracing::info!(?ending, "shutting down"),
         error = supervisor.first_end() => {
@@ -124,8 +142,9 @@ async fn supervise(config: Config) -> Result<Ended, AppError> {
 /// Makes all parts and starts them.
 fn start(
     config: Config,
+    origin: Origin,
     state_dir: Option<&StateDir>,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
     shutdown: &Shutdown,
     supervisor: &mut Supervisor,
 ) -> Result<(), AppError> {
@@ -134,9 +153,9 @@ fn start(
     persistent.set(i64::from(state_dir.is_some()));
     registry.register("bellwether_state_persistent", "Whether counters and positions survive a restart", persistent);
 
-    let board = Arc::new(Board::new(&config.health, Now::read()));
-    let health_metrics = HealthMetrics::register(&board, &mut registry);
-    supervisor.spawn("health", health::schedule::run(Arc::clone(&board), health_metrics, shutdown.token()));
+    let health = health::start(&config.health, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor);
+    let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), &mut registry);
+    supervisor.spawn("reload", reloader.run(shutdown.token()));
 
     let mut overflow = Overflow::default();
     if let Some(store) = &config.stores.mongodb {
@@ -158,12 +177,16 @@ fn start(
     let heartbeat = Heartbeat::new(Instant::now());
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));
 
+    let control = control(listeners.control, &config, &health.board, requests);
     let surface = Surface {
-        board,
+        board: health.board,
+        history: health.history,
+        documents: Documents::default(),
         registry,
         caught_up,
         shutdown: shutdown.clone(),
         heartbeat,
+        stuck_after: STUCK_AFTER,
         token: config.token,
         profile: config.profile,
         started: Instant::now(),
@@ -171,16 +194,41 @@ fn start(
     };
     let stop = shutdown.token();
     // Probes answer from a thread of their own, whatever the workers do.
-    supervisor.spawn_thread("admin", move || serve_admin(listener, surface, stop)).map_err(AppError::Runtime)?;
+    supervisor.spawn_thread("admin", move || serve_admin(listeners.read_only, surface, control, stop)).map_err(AppError::Runtime)?;
+    if let Some(address) = config.control {
+        tracing::info!(listen = %address, "ready to be changed");
+    }
     tracing::info!(listen = %config.listen, profile = config.profile, "ready to answer");
     Ok(())
 }
 
-fn serve_admin(listener: std::net::TcpListener, surface: Surface, stop: tokio_util::sync::CancellationToken) -> PartResult {
+/// The control listener with its routes, where there is one. Domains add theirs here.
+fn control(
+    listener: Option<std::net::TcpListener>,
+    config: &Config,
+    board: &Arc<Board>,
+    reload: Requests,
+) -> Option<(std::net::TcpListener, Router)> {
+    let (listener, token) = listener.zip(config.token.clone())?;
+    let control = Control { board: Arc::clone(board), token, reload };
+    Some((listener, admin::control::router(Arc::new(control), Router::new())))
+}
+
+fn serve_admin(
+    listener: std::net::TcpListener,
+    surface: Surface,
+    control: Option<(std::net::TcpListener, Router)>,
+    stop: CancellationToken,
+) -> PartResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::from_std(listener)?;
-        serve(listener, admin::router(Arc::new(surface)), stop).await;
+        let read_only = serve(TcpListener::from_std(listener)?, admin::router(Arc::new(surface)), stop.clone());
+        match control {
+            Some((listener, router)) => {
+                tokio::join!(read_only, serve(TcpListener::from_std(listener)?, router, stop));
+            }
+            None => read_only.await,
+        }
         Ok(())
     })
 }

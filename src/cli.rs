@@ -5,6 +5,7 @@
 
 mod check;
 mod export;
+mod lint;
 mod logging;
 mod logs;
 mod probe;
@@ -25,6 +26,10 @@ use crate::profiles::Profile;
 
 /// Usage (EX_USAGE).
 const USAGE: u8 = 64;
+/// What was given cannot be read as what it should be (EX_DATAERR).
+const DATA: u8 = 65;
+/// A file cannot be read (EX_NOINPUT).
+const NO_INPUT: u8 = 66;
 /// Something that is needed is not there (EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
 /// A failure within (EX_SOFTWARE).
@@ -64,7 +69,7 @@ struct Global {
 enum Command {
     /// Runs the sidecar until SIGTERM or Ctrl-C.
     Run(RunArgs),
-    /// Checks the configuration and shows every problem with its place.
+    /// Checks the configuration, or the probes of Kubernetes manifests, and shows every problem with its place.
     Check(check::CheckArgs),
     /// Looks at every component once and shows what was found.
     Probe(probe::ProbeArgs),

@@ -6,16 +6,19 @@
 pub mod collect;
 mod decode;
 pub mod environment;
+pub mod fingerprint;
 pub mod health;
 pub mod logs;
 mod merge;
+pub mod origin;
 pub mod problems;
 pub mod retention;
 pub mod rules;
 mod sources;
 mod spanned;
 pub mod stores;
-mod tree;
+pub(crate) mod tree;
+pub mod trust;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +31,7 @@ use serde::Deserialize;
 use crate::config::collect::{Collect, RawCollector};
 use crate::config::decode::decode;
 use crate::config::environment::{Environment, expand_tree};
+use crate::config::fingerprint::Fingerprints;
 use crate::config::health::{Health, RawHealth};
 use crate::config::logs::{Logs, RawLogs};
 use crate::config::merge::{drop_disabled, merge};
@@ -74,7 +78,9 @@ struct RawConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Admin")]
 struct RawAdmin {
-    /// A file with the token that opens the details.
+    /// Where things can be changed: maintenance, reload. Nothing listens without it. Everything needs the token.
+    listen: Option<Spanned<String>>,
+    /// A file with the token that opens the details, and the control listener.
     token_file: Option<Spanned<PathBuf>>,
 }
 
@@ -89,6 +95,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The token that opens the details, where there is one.
     pub token: Option<Secret>,
+    /// Where things can be changed; there is a token wherever there is this.
+    pub control: Option<SocketAddr>,
     /// The databases of the application.
     pub stores: Stores,
     /// What is checked.
@@ -101,6 +109,8 @@ pub struct Config {
     pub retention: Retention,
     /// What the operator should know and what stops nothing.
     pub warnings: Vec<Problem>,
+    /// What it is made of, for a reload.
+    pub fingerprints: Fingerprints,
 }
 
 /// Where a configuration comes from.
@@ -122,7 +132,8 @@ pub struct Request<'a> {
 /// Every problem that was found, with its place.
 pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
-    let file = request.file.and_then(|path| read_file(path, &mut problems));
+    let (file, text) = request.file.and_then(|path| read_file(path, &mut problems)).unzip();
+    let file = file.flatten();
     let profile = choose_profile(request, file.as_ref(), &mut problems);
     let base = tree::parse(&format!("profile {}", profile.name()), profile.text(), &mut problems).unwrap_or_else(empty);
     let mut node = match file {
@@ -138,7 +149,10 @@ pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, 
     let config = raw.and_then(|raw| raw.validate(profile.name(), request, &mut problems));
     let warnings = problems.finish()?;
     match config {
-        Some(config) => Ok(Config { warnings, ..config }),
+        Some(mut config) => {
+            config.health.fingerprints = fingerprint::of_checks(&node);
+            Ok(Config { warnings, fingerprints: Fingerprints { file: text, sections: fingerprint::of_sections(&node) }, ..config })
+        }
         None => Err(ConfigError(Vec::new())),
     }
 }
@@ -149,9 +163,11 @@ pub fn schema() -> schemars::Schema {
     schemars::schema_for!(RawConfig)
 }
 
-fn read_file(path: &Path, problems: &mut Problems) -> Option<Node> {
+/// The tree of a file and the number of its text: of the very text that was read, so that no change between this and
+/// the first look for changes is missed.
+fn read_file(path: &Path, problems: &mut Problems) -> Option<(Option<Node>, u64)> {
     match std::fs::read_to_string(path) {
-        Ok(text) => tree::parse(&path.display().to_string(), &text, problems),
+        Ok(text) => Some((tree::parse(&path.display().to_string(), &text, problems), fingerprint::of_text(text.as_bytes()))),
         Err(error) => {
             let message = format!("cannot read the configuration file {}: {error}", path.display());
             problems.error(Problem { place: None, path: String::new(), message });
@@ -202,18 +218,26 @@ impl RawConfig {
                 problems.error(Problem { place: None, path: (*section).to_owned(), message });
             }
         }
+        let token = self.admin.token_file.as_ref().and_then(|file| read_token(file, problems));
+        let control = self.admin.listen.and_then(|listen| parse_address(&listen, "admin.listen", problems).zip(Some(listen)));
+        if let Some((_, listen)) = control.as_ref().filter(|_| self.admin.token_file.is_none()) {
+            let message = "the control listener needs `token_file`: nothing can be changed without a token".to_owned();
+            problems.error(Problem { place: listen.place.clone(), path: "admin.listen".to_owned(), message });
+        }
         let listen = validate_listen(self.listen, request, problems)?;
         Some(Config {
             profile,
             listen,
             state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether")),
-            token: self.admin.token_file.and_then(|file| read_token(&file, problems)),
+            token,
+            control: control.map(|(address, _)| address),
             stores,
             health,
             logs,
             collect,
             retention,
             warnings: Vec::new(),
+            fingerprints: Fingerprints::default(),
         })
     }
 }
@@ -235,10 +259,14 @@ fn validate_listen(listen: Option<Spanned<String>>, request: &Request<'_>, probl
         return request.listen;
     }
     let Some(listen) = listen else { return Some(SocketAddr::from(([0, 0, 0, 0], 9600))) };
+    parse_address(&listen, "listen", problems)
+}
+
+fn parse_address(listen: &Spanned<String>, path: &str, problems: &mut Problems) -> Option<SocketAddr> {
     let parsed = listen.value.parse().ok();
     if parsed.is_none() {
         let message = "this is not an address to listen on; write an IP address and a port, such as 0.0.0.0:9600 or [::]:9600".to_owned();
-        problems.error(Problem { place: listen.place, path: "listen".to_owned(), message });
+        problems.error(Problem { place: listen.place.clone(), path: path.to_owned(), message });
     }
     parsed
 }

@@ -4,6 +4,8 @@
 
 pub mod aggregate;
 pub mod board;
+pub mod history;
+pub mod maintenance;
 pub mod metrics;
 pub mod outcome;
 mod probe;

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod health;
+pub mod kubernetes;
 pub mod logs;
 pub mod metrics;
 pub mod profiles;

@@ -1,3 +1,8 @@
 //! The databases of the application, with the limits that a sidecar needs.
 
+pub mod fault;
 pub mod mongodb;
+pub mod names;
+pub mod postgres;
+pub mod redis;
+pub mod tls;

@@ -100,6 +100,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     humantime::parse_duration(trimmed).map_err(|_| UnitError::Duration(trimmed.to_owned()))
 }
 
+/// Writes a duration the way [`parse_duration`] reads it, in days at the most: `90d`, `1h 30m`, `250ms`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let millis = (u64::from(duration.subsec_millis()), "ms");
+    let words: Vec<String> =
+        parts.into_iter().chain([millis]).filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number}{unit}")).collect();
+    if words.is_empty() { "0s".to_owned() } else { words.join(" ") }
+}
+
 /// Reads a duration as Go's `time.Duration.String` writes it, as seconds: `5m23.412345678s`, `812.345µs`, `-1.5s`,
 /// `1h0m0s`, `0s`. `None` for any other text, so that a caller can go on with another reading.
 #[must_use]
@@ -198,6 +209,15 @@ mod tests {
         assert!(matches!(parse_duration("1y"), Err(UnitError::Calendar(_))));
         assert!(matches!(parse_duration("soon"), Err(UnitError::Duration(_))));
         assert!(matches!(parse_duration("-5s"), Err(UnitError::Duration(_))));
+    }
+
+    #[test]
+    fn a_duration_that_is_written_can_be_read() {
+        for (text, seconds) in [("90d", 7_776_000.0), ("1h 30m", 5400.0), ("250ms", 0.25), ("0s", 0.0), ("1d 1s 5ms", 86_401.005)] {
+            let duration = Duration::from_secs_f64(seconds);
+            assert_eq!(format_duration(duration), text);
+            assert_eq!(parse_duration(text), Ok(duration));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
@@ -25,10 +26,14 @@ impl FromRequestParts<Arc<Surface>> for Viewer {
     async fn from_request_parts(parts: &mut Parts, surface: &Arc<Surface>) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let is_local = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
-        let bearer = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let has_token = surface.token.as_ref().zip(bearer).is_some_and(|(token, bearer)| token.matches(bearer.trim()));
+        let has_token = surface.token.as_ref().zip(bearer(&parts.headers)).is_some_and(|(token, bearer)| token.matches(bearer));
         // A proxy on this machine forwards strangers; it says so.
         let is_forwarded = parts.headers.contains_key("x-forwarded-for") || parts.headers.contains_key("forwarded");
         Ok(if has_token || (is_local && !is_forwarded) { Self::Trusted } else { Self::Anonymous })
     }
+}
+
+/// The token that a request carries.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")).map(str::trim)
 }

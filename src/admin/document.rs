@@ -1,8 +1,14 @@
 //! `/health`: the checks as `application/health+json` (draft-inadarei-api-health-check-06). Pass and warn answer 200,
 //! fail answers 503. Our own keys begin with `x-`.
+//!
+//! A document is written once for each snapshot of the board and handed out until the next: thousands of requests a second
+//! cost what a few do.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -12,12 +18,41 @@ use serde_json::{Map, Value, json};
 use crate::admin::access::Viewer;
 use crate::admin::{Surface, text};
 use crate::clock::Now;
-use crate::health::aggregate::{CheckView, Snapshot, Status};
-use crate::health::outcome::Reason;
+use crate::health::aggregate::{self, CheckView, Snapshot, Status};
+
+/// The last document that was written for each kind of viewer.
+#[derive(Debug, Default)]
+pub struct Documents {
+    trusted: ArcSwapOption<Written>,
+    anonymous: ArcSwapOption<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    snapshot: Arc<Snapshot>,
+    text: Bytes,
+}
+
+// === impl Documents ===
+
+impl Documents {
+    fn of(&self, viewer: Viewer, snapshot: &Arc<Snapshot>, write: impl FnOnce() -> Value) -> Bytes {
+        let kept = if viewer == Viewer::Trusted { &self.trusted } else { &self.anonymous };
+        if let Some(written) = kept.load().as_ref()
+            && Arc::ptr_eq(&written.snapshot, snapshot)
+        {
+            return written.text.clone();
+        }
+        let text = Bytes::from(format!("{:#}\n", write()));
+        kept.store(Some(Arc::new(Written { snapshot: Arc::clone(snapshot), text: text.clone() })));
+        text
+    }
+}
 
 pub(super) async fn health(State(surface): State<Arc<Surface>>, viewer: Viewer) -> Response {
     let snapshot = surface.board.snapshot(Now::read());
-    respond(snapshot.status(), &snapshot, document(&surface, &snapshot, viewer))
+    let text = surface.documents.of(viewer, &snapshot, || document(&surface, &snapshot, viewer));
+    respond(snapshot.status(), &snapshot, text)
 }
 
 pub(super) async fn check_health(State(surface): State<Arc<Surface>>, Path(check): Path<String>, viewer: Viewer) -> Response {
@@ -25,17 +60,18 @@ pub(super) async fn check_health(State(surface): State<Arc<Surface>>, Path(check
     let Some(check) = snapshot.check(&check) else {
         return (StatusCode::NOT_FOUND, text("404 there is no such check; /health lists them\n".to_owned())).into_response();
     };
-    let status = check.state.status();
+    let status = check.status();
     let checks = json!({ key(check): [component(check, viewer)] });
-    respond(status, &snapshot, json!({ "status": status.word(), "checks": checks }))
+    let document = json!({ "status": status.word(), "checks": checks });
+    respond(status, &snapshot, Bytes::from(format!("{document:#}\n")))
 }
 
-fn respond(status: Status, snapshot: &Snapshot, document: Value) -> Response {
+fn respond(status: Status, snapshot: &Snapshot, text: Bytes) -> Response {
     let code = if status == Status::Fail { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // The document cannot change before the next look.
     let max_age = snapshot.checks.iter().map(|check| check.interval.as_secs()).min().unwrap_or(0);
     let headers = [(CONTENT_TYPE, "application/health+json".to_owned()), (CACHE_CONTROL, format!("max-age={max_age}"))];
-    (code, headers, format!("{document:#}\n")).into_response()
+    (code, headers, text).into_response()
 }
 
 fn document(surface: &Surface, snapshot: &Snapshot, viewer: Viewer) -> Value {
@@ -44,12 +80,13 @@ fn document(surface: &Surface, snapshot: &Snapshot, viewer: Viewer) -> Value {
     for check in &snapshot.checks {
         checks.insert(key(check), json!([component(check, viewer)]));
     }
+    checks.insert("sidecar:scheduler".to_owned(), json!([scheduler(surface)]));
     let groups: Map<String, Value> = snapshot
         .groups
         .iter()
         .map(|group| (group.name.clone(), json!(if group.ready { Status::Pass.word() } else { Status::Fail.word() })))
         .collect();
-    let root_causes: Vec<&str> = snapshot.root_causes().map(|check| check.name.as_str()).collect();
+    let root_causes: Vec<&str> = snapshot.root_causes().collect();
     let mut document = json!({
         "status": status.word(),
         "version": "1",
@@ -58,18 +95,25 @@ fn document(surface: &Surface, snapshot: &Snapshot, viewer: Viewer) -> Value {
         "checks": checks,
         "x-groups": groups,
         "x-root_causes": root_causes,
-        "links": { "metrics": "/metrics", "ready": "/readyz" },
+        "links": { "metrics": "/metrics", "ready": "/readyz", "history": "/api/v1/history" },
     });
     if status != Status::Pass {
         let wrong: Vec<String> = snapshot
             .checks
             .iter()
-            .filter(|check| check.state.status() != Status::Pass)
+            .filter(|check| check.status() != Status::Pass)
             .map(|check| format!("{} is {}", check.name, check.state.code()))
             .collect();
         document["output"] = json!(wrong.join(", "));
     }
     document
+}
+
+/// The sidecar's own progress: a verdict is worth what the one who gives it is.
+fn scheduler(surface: &Surface) -> Value {
+    let age = surface.heartbeat.age(Instant::now());
+    let status = if age < surface.stuck_after { Status::Pass } else { Status::Fail };
+    json!({ "componentType": "system", "observedValue": age.as_secs_f64(), "observedUnit": "s", "status": status.word() })
 }
 
 /// The draft names a check by component and measurement.
@@ -81,11 +125,12 @@ fn component(check: &CheckView, viewer: Viewer) -> Value {
     let mut component = json!({
         "componentId": check.name,
         "componentType": check.component_type,
-        "status": check.state.status().word(),
+        "status": check.status().word(),
         "x-state": check.state.code(),
+        "x-verdict": check.verdict.code(),
         "x-since": check.since.to_string(),
         "x-criticality": if check.critical { "critical" } else { "informative" },
-        "x-stale": check.state == crate::health::aggregate::State::Stale,
+        "x-stale": check.verdict == aggregate::State::Stale,
         "x-interval_ms": millis(check.interval),
         "x-root_cause": check.is_root_cause,
     });
@@ -96,8 +141,11 @@ fn component(check: &CheckView, viewer: Viewer) -> Value {
         component["x-raw"] = json!(if last.failure.is_some() { "fail" } else { "pass" });
         component["x-consecutive"] = json!(check.consecutive);
         component["x-age_ms"] = json!(millis(last.age));
-        if let Some(reason) = last.failure {
-            component["x-reason"] = json!(Reason::code(reason));
+        if let Some(warning) = last.warning {
+            component["x-warning"] = json!(warning.code());
+        }
+        if let Some(end) = last.certificate_end {
+            component["x-certificate_end"] = json!(end.to_string());
         }
         // The draft asks for an output only where something is wrong.
         if viewer == Viewer::Trusted
@@ -106,8 +154,17 @@ fn component(check: &CheckView, viewer: Viewer) -> Value {
             component["output"] = json!(detail);
         }
     }
+    if let Some(reason) = check.reason {
+        component["x-reason"] = json!(reason);
+    }
     if let Some(cause) = &check.suppressed_by {
         component["x-suppressed_by"] = json!(cause);
+    }
+    if let Some(maintenance) = &check.maintenance {
+        component["x-maintenance"] = json!({ "until": maintenance.until.to_string() });
+        if let Some(reason) = maintenance.reason.as_deref().filter(|_| viewer == Viewer::Trusted) {
+            component["x-maintenance"]["reason"] = json!(reason);
+        }
     }
     component
 }

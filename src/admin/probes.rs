@@ -2,21 +2,17 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::admin::access::Viewer;
-use crate::admin::{Surface, text};
+use crate::admin::{Surface, form, text};
 use crate::clock::Now;
+use crate::config::health::LIVENESS_GROUP;
 use crate::health::aggregate::CheckView;
-use crate::health::outcome::Reason;
-
-/// Without a beat for this long, the workers are held to be stuck: sixty beats. A machine that is merely busy was seen
-/// to miss none.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// `?verbose` and `?exclude=` (repeatable), as the Kubernetes API server has them.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -35,8 +31,13 @@ struct Line {
 
 pub(super) async fn livez(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
     let age = surface.heartbeat.age(Instant::now());
-    let line = Line { name: "workers".to_owned(), passes: age < STUCK_AFTER, reason: format!("no progress for {} s", age.as_secs()) };
-    answer("livez", vec![line], &Options::parse(query.as_deref()), viewer)
+    let passes = age < surface.stuck_after;
+    let mut lines = vec![Line { name: "workers".to_owned(), passes, reason: format!("no progress for {} s", age.as_secs()) }];
+    // The configuration refuses anything remote in this group.
+    let snapshot = surface.board.snapshot(Now::read());
+    let group = snapshot.group(LIVENESS_GROUP);
+    lines.extend(group.into_iter().flat_map(|group| &group.checks).map(|number| Line::of(&snapshot.checks[*number])));
+    answer("livez", lines, &Options::parse(query.as_deref()), viewer)
 }
 
 pub(super) async fn startupz(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
@@ -131,15 +132,17 @@ fn answer(probe: &str, lines: Vec<Line>, options: &Options, viewer: Viewer) -> R
 
 impl Line {
     fn of(check: &CheckView) -> Self {
-        let failure = check.last.as_ref().and_then(|last| last.failure).map_or("", Reason::code);
-        let mut reason = check.state.code().to_owned();
-        if !failure.is_empty() {
+        let mut reason = check.verdict.code().to_owned();
+        if let Some(failure) = check.reason.filter(|failure| *failure != reason) {
             let _ = write!(reason, ": {failure}");
         }
         if let Some(cause) = &check.suppressed_by {
             let _ = write!(reason, ", because of {cause}");
         }
-        Self { name: check.name.clone(), passes: check.state.passes(), reason }
+        if check.maintenance.is_some() {
+            reason.push_str(", in maintenance");
+        }
+        Self { name: check.name.clone(), passes: check.passes(), reason }
     }
 }
 
@@ -157,13 +160,6 @@ impl Options {
         }
         options
     }
-}
-
-/// The pairs of a query.
-fn form(query: &str) -> Vec<(String, String)> {
-    reqwest::Url::parse(&format!("http://localhost/?{query}"))
-        .map(|url| url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! `bellwether check`: whether the configuration can be used.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::{Failure, Global};
+use crate::cli::{Failure, Global, lint};
 use crate::config::environment::Environment;
 
 #[derive(Debug, Args)]
@@ -12,9 +13,19 @@ pub(super) struct CheckArgs {
     /// Shows the configuration as it is understood; secrets stay hidden.
     #[arg(long)]
     print: bool,
+    /// Looks at the probes of Kubernetes manifests, rendered charts or values of charts instead: exits with 1 where one is
+    /// inverted or does harm.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "print")]
+    kubernetes: Vec<PathBuf>,
+    /// Writes what is found in manifests as JSON.
+    #[arg(long, requires = "kubernetes")]
+    json: bool,
 }
 
 pub(super) fn check(global: &Global, arguments: &CheckArgs, environment: &Environment) -> Result<ExitCode, Failure> {
+    if !arguments.kubernetes.is_empty() {
+        return lint::lint(&arguments.kubernetes, arguments.json);
+    }
     let config = global.load(environment)?;
     if arguments.print {
         println!("{config:#?}");

@@ -1,15 +1,30 @@
 //! `health`: what is checked, how often, and what depends on what.
 
+mod assertion;
+pub mod maintenance;
+mod probe;
+mod reach;
+mod target;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use crate::config::health::assertion::{Assertion, Statuses, bounded};
+use crate::config::health::maintenance::{RawWindow, Window};
+pub use crate::config::health::probe::{
+    Disk, DnsProbe, FileProbe, HostProbe, HttpProbe, Limits, MongodbProbe, PostgresProbe, Probe, Query, RedisProbe, Require, TlsProbe,
+    WatchedKey,
+};
+use crate::config::health::reach::check_liveness;
+use crate::config::health::target::{Hidden, RawDisk, RawKind, RawLimits, RawRequire};
 use crate::config::problems::{Place, Problem, Problems};
 use crate::config::spanned::Spanned;
-use crate::config::stores::{MongoStore, Stores};
-use crate::config::values::{HumanDuration, OrderedMap};
+use crate::config::stores::Stores;
+use crate::config::values::{HumanDuration, OrderedMap, Texts};
 
 /// Looks every five seconds: an outage is known within about 15 s (three failures), and one look costs under a
 /// millisecond.
@@ -22,6 +37,10 @@ const FAIL_AFTER: u32 = 3;
 const PASS_AFTER: u32 = 2;
 /// The name of the group that `/readyz` answers for.
 pub const READINESS_GROUP: &str = "readiness";
+/// The name of the group that `/livez` answers for. Nothing remote may be in it.
+pub const LIVENESS_GROUP: &str = "liveness";
+/// What is named as the cause when everything beyond this machine is out of reach at once.
+pub const LOCAL_NETWORK: &str = "local_network";
 
 /// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -35,6 +54,9 @@ pub(super) struct RawHealth {
     /// Named subsets, each with a `/groups/{name}/readyz`.
     #[serde(default)]
     groups: OrderedMap<Spanned<Vec<String>>>,
+    /// When failures are expected: they are shown and not alerted on.
+    #[serde(default)]
+    maintenance: Vec<Spanned<RawWindow>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -45,14 +67,12 @@ struct RawTiming {
     timeout: Option<HumanDuration>,
     fail_after: Option<u32>,
     pass_after: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum RawKind {
-    Mongodb,
-    Http,
-    Tcp,
+    /// Failures for so long make it down, instead of `fail_after`.
+    fail_for: Option<HumanDuration>,
+    /// Passes for so long make it up, instead of `pass_after`.
+    pass_for: Option<HumanDuration>,
+    /// A verdict holds for at least so long.
+    min_dwell: Option<HumanDuration>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -63,8 +83,50 @@ struct RawCheck {
     kind: RawKind,
     /// `http`: the address that is asked.
     url: Option<String>,
-    /// `tcp`: host and port.
+    /// `http`: addresses that are tried in turn while the one before answers 404 or 410.
+    fallback: Option<Vec<String>>,
+    /// `http`: the statuses that pass, such as `[200, 204]` or `200..299`; 200..399 where nothing is said.
+    status: Option<Texts>,
+    /// `http`: statuses that show a living component although it did not answer what was asked, such as `[401, 429]`.
+    alive_status: Option<Texts>,
+    /// `http`: what the JSON body must say: a path such as `services.mongodb.status`, and the value or values that pass.
+    json: Option<OrderedMap<Texts>>,
+    /// `http`: headers of the request. Their values are never printed.
+    headers: Option<OrderedMap<Hidden>>,
+    /// `http`, `tls`: a PEM file of the authorities to trust, instead of the system's.
+    ca_file: Option<PathBuf>,
+    /// `tcp`, `tls`: host and port.
     address: Option<String>,
+    /// `tls`: the name that the certificate must be for, where it is not the host's.
+    server_name: Option<String>,
+    /// `tls`: degraded when the certificate ends within this time; 14d where nothing is said.
+    warn_before: Option<HumanDuration>,
+    /// `tls`: failed when the certificate ends within this time.
+    fail_before: Option<HumanDuration>,
+    /// `mongodb`: `primary`, or `any` usable member (where nothing is said).
+    require: Option<RawRequire>,
+    /// `postgres`: a query that must return a row. It runs read-only and is ended with the check's timeout.
+    query: Option<String>,
+    /// `postgres`: the values that pass in the first column of the first row of `query`.
+    expect: Option<Texts>,
+    /// `redis`: a key that must be there, such as a worker's heartbeat.
+    key: Option<String>,
+    /// `redis`: how old the time in `key` may be. `file`: how long ago the file may have been written.
+    max_age: Option<HumanDuration>,
+    /// `file`: the file that is written as a heartbeat.
+    path: Option<PathBuf>,
+    /// `dns`: the name that must resolve.
+    name: Option<String>,
+    /// `dns`: to at least so many addresses; 1 where nothing is said.
+    min_addresses: Option<u32>,
+    /// `host`: the limits of CPU use, of the control group's quota where it has one.
+    cpu: Option<RawLimits>,
+    /// `host`: the limits of memory use, of the control group's limit where it has one.
+    memory: Option<RawLimits>,
+    /// `host`: the limits of the use of a file system, space or inodes, whichever is closer to its end.
+    disk: Option<RawDisk>,
+    /// `host`: the folder of the control group that is looked at, instead of this process's own.
+    cgroup: Option<PathBuf>,
     /// Whether readiness depends on it.
     #[serde(default)]
     critical: bool,
@@ -77,6 +139,12 @@ struct RawCheck {
     timeout: Option<HumanDuration>,
     fail_after: Option<u32>,
     pass_after: Option<u32>,
+    /// Failures for so long make it down, instead of `fail_after`.
+    fail_for: Option<HumanDuration>,
+    /// Passes for so long make it up, instead of `pass_after`.
+    pass_for: Option<HumanDuration>,
+    /// A verdict holds for at least so long.
+    min_dwell: Option<HumanDuration>,
 }
 
 /// What is checked.
@@ -86,6 +154,10 @@ pub struct Health {
     pub checks: Vec<Check>,
     /// The groups, `readiness` first.
     pub groups: Vec<Group>,
+    /// When failures are expected.
+    pub maintenance: Vec<Window>,
+    /// What each check is made of, so that a reload knows the unchanged ones.
+    pub fingerprints: BTreeMap<String, u64>,
 }
 
 /// A subset of the checks that is ready when all of them pass.
@@ -125,23 +197,19 @@ pub struct Timing {
     pub pass_after: u32,
     /// Slower answers are degraded.
     pub degraded_after: Option<Duration>,
+    /// Times instead of counts.
+    pub hold: Hold,
 }
 
-/// What a check asks.
-#[derive(Clone, Debug)]
-pub enum Probe {
-    /// `ping` and `hello`.
-    Mongodb(MongoStore),
-    /// A GET whose status counts.
-    Http {
-        /// The address.
-        url: reqwest::Url,
-    },
-    /// A connection that is accepted.
-    Tcp {
-        /// Host and port.
-        address: String,
-    },
+/// Times that a verdict is held to, where counts do not say it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Hold {
+    /// Failures for so long make it down, instead of a count of them.
+    pub fail_for: Option<Duration>,
+    /// Passes for so long make it up, instead of a count of them.
+    pub pass_for: Option<Duration>,
+    /// A verdict holds for at least so long.
+    pub min_dwell: Option<Duration>,
 }
 
 // === impl RawHealth ===
@@ -163,13 +231,18 @@ impl RawHealth {
                 (true, _) => "the group `readiness` is made of the critical checks; set `critical: true` there".to_owned(),
                 (false, Some(member)) => format!("there is no check `{member}`"),
                 (false, None) => {
+                    if name == LIVENESS_GROUP {
+                        check_liveness(&members, &checks, problems);
+                    }
                     groups.push(Group { name, checks: members.value });
                     continue;
                 }
             };
             problems.error(Problem { place: members.place, path: format!("health.groups.{name}"), message });
         }
-        Health { checks, groups }
+        let maintenance =
+            self.maintenance.into_iter().filter_map(|window| window.value.validate(window.place, &places, problems)).collect();
+        Health { checks, groups, maintenance, fingerprints: BTreeMap::new() }
     }
 }
 
@@ -210,6 +283,9 @@ impl RawCheck {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) {
             complain("a check's name is made of letters, digits, _ - and .: it is part of addresses".to_owned());
         }
+        if name == LOCAL_NETWORK {
+            complain("this name is taken: it is the cause when everything beyond this machine is out of reach".to_owned());
+        }
         let timing = self.timing(defaults);
         if timing.timeout >= timing.interval {
             complain(format!(
@@ -223,7 +299,7 @@ impl RawCheck {
         if timing.degraded_after.is_some_and(|limit| limit >= timing.timeout) {
             complain("degraded_after must be shorter than the timeout: what is slower than that has failed".to_owned());
         }
-        let probe = self.probe(stores, &mut complain);
+        let probe = self.probe(&timing, stores, &mut complain);
         let check = Check { name: name.to_owned(), probe: probe?, critical: self.critical, depends_on: self.depends_on, timing };
         (!failed).then_some(check)
     }
@@ -237,59 +313,11 @@ impl RawCheck {
             fail_after: self.fail_after.or(defaults.fail_after).unwrap_or(FAIL_AFTER),
             pass_after: self.pass_after.or(defaults.pass_after).unwrap_or(PASS_AFTER),
             degraded_after: self.degraded_after.map(|value| value.0),
-        }
-    }
-
-    fn probe(&self, stores: &Stores, complain: &mut impl FnMut(String)) -> Option<Probe> {
-        let given = [("url", self.url.is_some()), ("address", self.address.is_some())];
-        let (kind, needed) = match self.kind {
-            RawKind::Mongodb => ("mongodb", None),
-            RawKind::Http => ("http", Some("url")),
-            RawKind::Tcp => ("tcp", Some("address")),
-        };
-        for (key, _) in given.iter().filter(|(key, is_given)| *is_given && Some(*key) != needed) {
-            complain(format!("a check of type {kind} has no `{key}`"));
-        }
-        match self.kind {
-            RawKind::Mongodb => {
-                if stores.mongodb.is_none() && !stores.suspect {
-                    complain("this check needs `stores.mongodb`".to_owned());
-                }
-                stores.mongodb.clone().map(Probe::Mongodb)
-            }
-            RawKind::Http => match self.url.as_deref().map(reqwest::Url::parse) {
-                Some(Ok(url)) if matches!(url.scheme(), "http" | "https") => Some(Probe::Http { url }),
-                Some(_) => {
-                    complain("`url` is not an address such as http://localhost:8080/health".to_owned());
-                    None
-                }
-                None => {
-                    complain("a check of type http needs a `url`".to_owned());
-                    None
-                }
+            hold: Hold {
+                fail_for: self.fail_for.or(defaults.fail_for).map(|value| value.0),
+                pass_for: self.pass_for.or(defaults.pass_for).map(|value| value.0),
+                min_dwell: self.min_dwell.or(defaults.min_dwell).map(|value| value.0),
             },
-            RawKind::Tcp => {
-                let address = self.address.clone().filter(|address| {
-                    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
-                });
-                if address.is_none() {
-                    complain("a check of type tcp needs an `address` such as localhost:27017".to_owned());
-                }
-                address.map(|address| Probe::Tcp { address })
-            }
-        }
-    }
-}
-
-// === impl Probe ===
-
-impl Probe {
-    /// What draft-inadarei-api-health-check calls it.
-    #[must_use]
-    pub fn component_type(&self) -> &'static str {
-        match self {
-            Self::Mongodb(_) => "datastore",
-            Self::Http { .. } | Self::Tcp { .. } => "component",
         }
     }
 }

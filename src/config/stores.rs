@@ -1,6 +1,10 @@
 //! `stores`: the databases of the application.
 //!
-//! Owns the check of a MongoDB URI, and what the Rust driver would refuse in one that the application accepts.
+//! Owns the check of a MongoDB URI, and what the Rust driver would refuse in one that the application accepts. Postgres
+//! and Redis have files of their own.
+
+mod postgres;
+mod redis;
 
 use mongodb::options::ConnectionString;
 use schemars::JsonSchema;
@@ -8,6 +12,10 @@ use serde::Deserialize;
 
 use crate::config::problems::{Problem, Problems};
 use crate::config::spanned::Spanned;
+pub use crate::config::stores::postgres::PostgresStore;
+use crate::config::stores::postgres::RawPostgres;
+use crate::config::stores::redis::RawRedis;
+pub use crate::config::stores::redis::RedisStore;
 use crate::secret::Secret;
 
 /// Options that drivers of other languages take and the Rust driver refuses. The sidecar sets limits of its own, so
@@ -20,6 +28,8 @@ const REFUSED_OPTIONS: [&str; 2] = ["sockettimeoutms", "timeoutms"];
 #[schemars(rename = "Stores")]
 pub(super) struct RawStores {
     mongodb: Option<RawMongo>,
+    postgres: Option<RawPostgres>,
+    redis: Option<RawRedis>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -37,6 +47,10 @@ struct RawMongo {
 pub struct Stores {
     /// MongoDB, where there is one.
     pub mongodb: Option<MongoStore>,
+    /// Postgres, where there is one.
+    pub postgres: Option<PostgresStore>,
+    /// Redis, where there is one.
+    pub redis: Option<RedisStore>,
     /// There were problems so far: a store may be missing because of them, which is not a second problem.
     pub(super) suspect: bool,
 }
@@ -55,7 +69,9 @@ pub struct MongoStore {
 impl RawStores {
     pub(super) fn validate(self, problems: &mut Problems) -> Stores {
         let mongodb = self.mongodb.and_then(|mongo| mongo.validate(problems));
-        Stores { mongodb, suspect: problems.has_errors() }
+        let postgres = self.postgres.and_then(|postgres| postgres.validate(problems));
+        let redis = self.redis.and_then(|redis| redis.validate(problems));
+        Stores { mongodb, postgres, redis, suspect: problems.has_errors() }
     }
 }
 

@@ -79,7 +79,7 @@ listen: 0.0.0.0:1
             "b.yaml:4:25: health.defaults.interval: `30` has no unit: write for example 30s, 5m, 12h or 90d",
             "b.yaml:6:10: health.checks.api: `url` is not an address such as http://localhost:8080/health",
             "b.yaml:7:11: health.checks.self.depends_on: `self` depends on itself; a root cause needs a first cause",
-            "b.yaml:8:20: health.checks.other.type: expected one of mongodb, http, tcp, found `udp`",
+            "b.yaml:8:20: health.checks.other.type: expected one of mongodb, postgres, redis, http, tcp, tls, dns, file, host, found `udp`",
             "b.yaml:11:26: logs.inputs.a: `/x/[` is not a glob: unclosed character class; missing ']'",
             "b.yaml:13:17: rule lines: the name of a counter ends in _total",
             "b.yaml:14:17: rule d_seconds: a histogram needs `buckets`: upper bounds in base units, such as [0.1, 1, 10]",

@@ -71,6 +71,31 @@ pub fn parse(source: &str, text: &str, problems: &mut Problems) -> Option<Node> 
     }
 }
 
+/// Reads all documents of a text, empty ones left out: manifests, which are not ours.
+pub fn parse_all(source: &str, text: &str, problems: &mut Problems) -> Vec<Node> {
+    let mut reader =
+        Reader { source: Arc::from(source), parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, depth: 0, problems };
+    let mut documents = Vec::new();
+    loop {
+        let read = reader.next().and_then(|(event, place)| match event {
+            Event::StreamEnd => Ok(false),
+            Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => Ok(true),
+            event => {
+                documents.extend(Some(reader.node(event, place)?).filter(|node| !node.is_null()));
+                Ok(true)
+            }
+        });
+        match read {
+            Ok(true) => {}
+            Ok(false) => return documents,
+            Err(problem) => {
+                reader.problems.error(problem);
+                return Vec::new();
+            }
+        }
+    }
+}
+
 struct Reader<'text, 'problems> {
     source: Arc<str>,
     parser: Parser<'text, saphyr_parser::StrInput<'text>>,

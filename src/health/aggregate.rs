@@ -1,308 +1,138 @@
 //! From the states of single checks to the whole: who is ready, and who is to blame. Pure.
+//!
+//! A check has a *verdict* (up, degraded, down, unknown, stale): the truth, which readiness and uptime are made of. Its
+//! *state* says how to treat that: `maintenance` where failures are expected, else `suppressed` where it is down and
+//! another check explains it, else the verdict. Alerts read states, probes read verdicts.
 
-use std::time::Duration;
+mod causes;
+mod views;
 
-use jiff::Timestamp;
+use std::sync::Arc;
+
+pub use views::{CheckView, GroupView, LastLook, MaintenanceView, Snapshot, State, Status};
 
 use crate::clock::Now;
 use crate::config::health::{Check, Group};
+use crate::health::aggregate::causes::{Cause, Causes, has_lost_network};
 use crate::health::outcome::Reason;
 use crate::health::state::{CheckState, Verdict};
 
-/// Everything that is known at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// When it was taken.
-    pub at: Now,
-    /// The checks, in the order of the configuration.
-    pub checks: Vec<CheckView>,
-    /// The groups; `readiness` is the first.
-    pub groups: Vec<GroupView>,
-}
-
-/// What is known about one check.
-#[derive(Clone, Debug)]
-pub struct CheckView {
-    /// Its name.
-    pub name: String,
-    /// `component` or `datastore`, as health documents call it.
-    pub component_type: &'static str,
-    /// What it is held to be.
-    pub state: State,
-    /// Since when.
-    pub since: Timestamp,
-    /// Whether readiness depends on it.
-    pub critical: bool,
-    /// The last look.
-    pub last: Option<LastLook>,
-    /// How many looks in a row ended like the last one.
-    pub consecutive: u32,
-    /// How often it is looked at.
-    pub interval: Duration,
-    /// The failing check that explains this one's failure.
-    pub suppressed_by: Option<String>,
-    /// Fails, and nothing else explains it.
-    pub is_root_cause: bool,
-}
-
-/// The last look at a check.
-#[derive(Clone, Debug)]
-pub struct LastLook {
-    /// When it ended.
-    pub at: Timestamp,
-    /// How long ago that is.
-    pub age: Duration,
-    /// How long it took.
-    pub duration: Duration,
-    /// Why it failed; `None` for a pass.
-    pub failure: Option<Reason>,
-    /// More, for those who may see it.
-    pub detail: Option<String>,
-}
-
-/// What a check is held to be, the doubts included.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum State {
-    /// It passes.
-    Up,
-    /// It passes, and slower than it should.
-    Degraded,
-    /// It fails.
-    Down,
-    /// It has not been looked at yet.
-    Unknown,
-    /// The last look is too old to say anything.
-    Stale,
-}
-
-/// Whether a group of checks is ready.
-#[derive(Clone, Debug)]
-pub struct GroupView {
-    /// Its name.
-    pub name: String,
-    /// The numbers of its checks.
-    pub checks: Vec<usize>,
-    /// All of them pass.
-    pub ready: bool,
-}
-
-/// The status of a health document.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
-    /// All is well.
-    Pass,
-    /// Ready, and something is not as it should be.
-    Warn,
-    /// Not ready.
-    Fail,
-}
-
-// === impl Snapshot ===
-
-impl Snapshot {
-    /// The check of this name.
-    #[must_use]
-    pub fn check(&self, name: &str) -> Option<&CheckView> {
-        self.checks.iter().find(|check| check.name == name)
-    }
-
-    /// The group of this name.
-    #[must_use]
-    pub fn group(&self, name: &str) -> Option<&GroupView> {
-        self.groups.iter().find(|group| group.name == name)
-    }
-
-    /// The checks that fail without another one that explains it.
-    pub fn root_causes(&self) -> impl Iterator<Item = &CheckView> {
-        self.checks.iter().filter(|check| check.is_root_cause)
-    }
-
-    /// The status of the whole: fail when a critical check is not known to pass, warn when anything else is wrong.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        if self.checks.iter().any(|check| check.critical && !check.state.passes()) {
-            Status::Fail
-        } else if self.checks.iter().any(|check| check.state != State::Up) {
-            Status::Warn
-        } else {
-            Status::Pass
-        }
-    }
-}
-
-// === impl State ===
-
-impl State {
-    /// All states, for what is exposed as zero.
-    pub const ALL: [Self; 5] = [Self::Up, Self::Degraded, Self::Down, Self::Unknown, Self::Stale];
-
-    /// Whether it is good enough to be ready. What is unknown or stale never is.
-    #[must_use]
-    pub fn passes(self) -> bool {
-        matches!(self, Self::Up | Self::Degraded)
-    }
-
-    /// The label value and code.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Degraded => "degraded",
-            Self::Down => "down",
-            Self::Unknown => "unknown",
-            Self::Stale => "stale",
-        }
-    }
-
-    /// The status of one check in a health document.
-    #[must_use]
-    pub fn status(self) -> Status {
-        match self {
-            Self::Up => Status::Pass,
-            Self::Degraded => Status::Warn,
-            Self::Down | Self::Unknown | Self::Stale => Status::Fail,
-        }
-    }
-}
-
-// === impl Status ===
-
-impl Status {
-    /// The word of draft-inadarei-api-health-check.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        }
-    }
+/// What is put together: the checks of a configuration with their states, by number.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The checks.
+    pub checks: &'a [Arc<Check>],
+    /// The groups.
+    pub groups: &'a [Group],
+    /// The state of each check.
+    pub states: &'a [CheckState],
+    /// The maintenance of each check that is going on.
+    pub maintenance: &'a [Option<MaintenanceView>],
 }
 
 /// Puts the states together.
 #[must_use]
-pub fn aggregate(checks: &[Check], groups: &[Group], states: &[CheckState], now: Now) -> Snapshot {
-    let verdicts: Vec<State> = checks.iter().zip(states).map(|(check, state)| state_of(check, state, now)).collect();
-    let board = Causes { checks, states, verdicts: &verdicts };
-    let causes: Vec<Option<usize>> = (0..checks.len()).map(|number| board.explanation(number)).collect();
-    let views: Vec<CheckView> = (0..checks.len())
-        .map(|number| CheckView {
-            name: checks[number].name.clone(),
-            component_type: checks[number].probe.component_type(),
-            state: verdicts[number],
-            since: states[number].since.wall,
-            critical: checks[number].critical,
-            last: states[number].last.as_ref().map(|(outcome, at)| LastLook {
-                at: at.wall,
-                age: now.monotonic.saturating_duration_since(at.monotonic),
-                duration: outcome.duration,
-                failure: outcome.failure,
-                detail: outcome.detail.clone(),
-            }),
-            consecutive: states[number].consecutive,
-            interval: checks[number].timing.interval,
-            suppressed_by: causes[number].map(|cause| checks[cause].name.clone()),
-            is_root_cause: board.is_root_cause(number, &causes),
-        })
-        .collect();
+pub fn aggregate(facts: Facts<'_>, now: Now) -> Snapshot {
+    let Facts { checks, groups, states, .. } = facts;
+    let verdicts: Vec<State> = checks.iter().zip(states).map(|(check, state)| verdict_of(check, state, now)).collect();
+    let board = Causes { checks, states, verdicts: &verdicts, local_network: has_lost_network(checks, states) };
+    let causes: Vec<Option<Cause>> = (0..checks.len()).map(|number| board.explanation(number)).collect();
+    let views: Vec<CheckView> = (0..checks.len()).map(|number| view(facts, &board, &causes, number, now)).collect();
     let groups = groups
         .iter()
         .map(|group| {
             let members: Vec<usize> = (0..checks.len()).filter(|number| group.checks.contains(&checks[*number].name)).collect();
-            GroupView { name: group.name.clone(), ready: members.iter().all(|number| verdicts[*number].passes()), checks: members }
+            GroupView { name: group.name.clone(), ready: members.iter().all(|number| views[*number].passes()), checks: members }
         })
         .collect();
-    Snapshot { at: now, checks: views, groups }
+    Snapshot { at: now, local_network: causes.contains(&Some(Cause::LocalNetwork)), checks: views, groups }
 }
 
-fn state_of(check: &Check, state: &CheckState, now: Now) -> State {
+fn view(facts: Facts<'_>, board: &Causes<'_>, causes: &[Option<Cause>], number: usize, now: Now) -> CheckView {
+    let (check, state, verdict) = (&facts.checks[number], &facts.states[number], board.verdicts[number]);
+    let maintenance = facts.maintenance.get(number).cloned().flatten();
+    let failure = state.last.as_ref().and_then(|(outcome, _)| outcome.failure);
+    CheckView {
+        name: check.name.clone(),
+        component_type: check.probe.component_type(),
+        verdict,
+        state: match (&maintenance, verdict, causes[number]) {
+            (Some(_), ..) => State::Maintenance,
+            (None, State::Down, Some(_)) => State::Suppressed,
+            (None, verdict, _) => verdict,
+        },
+        since: state.since.wall,
+        critical: check.critical,
+        last: state.last.as_ref().map(|(outcome, at)| LastLook {
+            at: at.wall,
+            age: now.monotonic.saturating_duration_since(at.monotonic),
+            duration: outcome.duration,
+            failure: outcome.failure,
+            warning: outcome.warning(&check.timing),
+            detail: outcome.detail.clone(),
+            certificate_end: outcome.certificate_end,
+        }),
+        consecutive: state.consecutive,
+        interval: check.timing.interval,
+        reason: match verdict {
+            State::Stale if !state.has_panicked() => Some(Reason::Stale.code()),
+            _ => failure.map(Reason::code),
+        },
+        suppressed_by: causes[number].map(|cause| cause.name(facts.checks)),
+        is_root_cause: board.is_root_cause(number, causes),
+        maintenance,
+    }
+}
+
+fn verdict_of(check: &Check, state: &CheckState, now: Now) -> State {
     match state.verdict {
+        _ if state.is_stale(&check.timing, now) => State::Stale,
         None => State::Unknown,
-        Some(_) if state.is_stale(&check.timing, now) => State::Stale,
         Some(Verdict::Up) => State::Up,
         Some(Verdict::Degraded) => State::Degraded,
         Some(Verdict::Down) => State::Down,
     }
 }
 
-struct Causes<'a> {
-    checks: &'a [Check],
-    states: &'a [CheckState],
-    verdicts: &'a [State],
-}
-
-// === impl Causes ===
-
-impl Causes<'_> {
-    fn is_bad(&self, number: usize) -> bool {
-        matches!(self.verdicts[number], State::Down | State::Stale)
-    }
-
-    /// Whether the check fails at this moment, even if its verdict still holds on: a parent that has failed once
-    /// explains a child that failed three times.
-    fn fails(&self, number: usize) -> bool {
-        self.is_bad(number) || self.states[number].fails_now()
-    }
-
-    /// The failing check that explains a bad one.
-    fn explanation(&self, number: usize) -> Option<usize> {
-        if self.is_bad(number) { self.cause(number) } else { None }
-    }
-
-    /// The farthest check on the way up that fails too. A parent that came back after the child's last look still
-    /// explains what that look saw.
-    fn cause(&self, number: usize) -> Option<usize> {
-        let seen_at = self.states[number].last.as_ref().map(|(_, at)| at.monotonic);
-        let parents = self.checks[number].depends_on.iter();
-        let mut recovered = None;
-        for parent in parents.filter_map(|name| self.checks.iter().position(|check| check.name == *name)) {
-            if self.fails(parent) {
-                return Some(self.cause(parent).unwrap_or(parent));
-            }
-            let came_back = self.states[parent].recovered.map(|at| at.monotonic);
-            if let (Some(seen), Some(came_back)) = (seen_at, came_back)
-                && seen < came_back
-            {
-                recovered = Some(parent);
-            }
-        }
-        recovered
-    }
-
-    /// A bad check that nothing explains and that still fails; or a failing one that explains a bad one.
-    fn is_root_cause(&self, number: usize, causes: &[Option<usize>]) -> bool {
-        let stands_alone = self.is_bad(number) && causes[number].is_none();
-        let explains = causes.contains(&Some(number)) && causes[number].is_none();
-        self.fails(number) && (stands_alone || explains) && (self.states[number].fails_now() || self.verdicts[number] == State::Stale)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::config::health::{Probe, Timing};
+    use crate::config::health::{Hold, Probe, Timing};
     use crate::health::outcome::Outcome;
 
-    const TIMING: Timing =
-        Timing { interval: Duration::from_secs(5), timeout: Duration::from_secs(2), fail_after: 3, pass_after: 2, degraded_after: None };
+    const TIMING: Timing = Timing {
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        fail_after: 3,
+        pass_after: 2,
+        degraded_after: None,
+        hold: Hold { fail_for: None, pass_for: None, min_dwell: None },
+    };
 
     /// mongodb ← api ← dashboard, and `other` by itself.
-    fn checks() -> Vec<Check> {
+    fn checks(host: &str) -> Vec<Arc<Check>> {
         [("mongodb", true, None), ("api", true, Some("mongodb")), ("dashboard", false, Some("api")), ("other", false, None)]
             .map(|(name, critical, parent)| Check {
                 name: name.to_owned(),
-                probe: Probe::Tcp { address: "localhost:1".to_owned() },
+                probe: Probe::Tcp { address: format!("{host}:1") },
                 critical,
                 depends_on: parent.map(str::to_owned).into_iter().collect(),
                 timing: TIMING,
             })
+            .map(Arc::new)
             .to_vec()
     }
 
-    /// Looks in turn: one word a check for each second, p pass, f fail, `.` none.
     fn board(rounds: &[&str]) -> Snapshot {
+        board_of(&checks("localhost"), rounds, &[])
+    }
+
+    /// Looks in turn: one word a check for each second, p pass, f fail, d fail of the name, `.` none.
+    fn board_of(checks: &[Arc<Check>], rounds: &[&str], maintenance: &[Option<MaintenanceView>]) -> Snapshot {
         let start = Now::read();
-        let mut states: Vec<CheckState> = checks().iter().map(|_| CheckState::new(start)).collect();
+        let mut states: Vec<CheckState> = checks.iter().map(|_| CheckState::new(start)).collect();
         let mut now = start;
         for (second, round) in rounds.iter().enumerate() {
             now.monotonic = start.monotonic + Duration::from_secs(second as u64);
@@ -310,12 +140,13 @@ mod tests {
                 match look {
                     'p' => drop(state.observe(Outcome::pass(Duration::ZERO), &TIMING, now)),
                     'f' => drop(state.observe(Outcome::fail(Reason::Refused, Duration::ZERO), &TIMING, now)),
+                    'd' => drop(state.observe(Outcome::fail(Reason::Dns, Duration::ZERO), &TIMING, now)),
                     _ => {}
                 }
             }
         }
         let groups = [Group { name: "readiness".to_owned(), checks: vec!["mongodb".to_owned(), "api".to_owned()] }];
-        aggregate(&checks(), &groups, &states, now)
+        aggregate(Facts { checks, groups: &groups, states: &states, maintenance }, now)
     }
 
     #[track_caller]
@@ -323,7 +154,7 @@ mod tests {
         let snapshot = board(rounds);
         assert_eq!(snapshot.groups[0].ready, ready, "ready {rounds:?}");
         assert_eq!(snapshot.status(), status, "{rounds:?}");
-        assert_eq!(snapshot.root_causes().map(|check| check.name.as_str()).collect::<Vec<_>>(), roots, "roots {rounds:?}");
+        assert_eq!(snapshot.root_causes().collect::<Vec<_>>(), roots, "roots {rounds:?}");
         let found: Vec<(&str, &str)> =
             snapshot.checks.iter().filter_map(|check| Some((check.name.as_str(), check.suppressed_by.as_deref()?))).collect();
         assert_eq!(found, suppressed, "suppressed {rounds:?}");
@@ -369,5 +200,75 @@ mod tests {
     fn a_check_that_is_recovering_is_no_root_cause() {
         check(&["ffpp", "pppp"], false, Status::Fail, &[], &[("api", "mongodb")]);
         check(&["pfpp", ".ppp"], false, Status::Fail, &[], &[]);
+    }
+
+    #[test]
+    fn when_nothing_beyond_this_machine_can_be_reached_the_network_is_named() {
+        let remote = checks("db.example.com");
+        let roots = |checks: &[Arc<Check>], rounds: &[&str]| -> Vec<String> {
+            board_of(checks, rounds, &[]).root_causes().map(str::to_owned).collect()
+        };
+        assert_eq!(roots(&remote, &["pppp", "dddd", "dddd", "dddd"]), ["local_network"]);
+        let snapshot = board_of(&remote, &["dddd"], &[]);
+        assert!(snapshot.checks.iter().all(|check| check.suppressed_by.as_deref() == Some("local_network")));
+        assert!(snapshot.checks.iter().all(|check| check.state == State::Suppressed && check.verdict == State::Down));
+        assert!(!snapshot.groups[0].ready, "the cause is here, and it fails all the same");
+        // One that is refused was reached; one that is on this machine proves nothing; one alone may be gone itself.
+        assert_eq!(roots(&remote, &["dddf"]), ["mongodb", "other"]);
+        assert_eq!(roots(&checks("localhost"), &["dddd"]), ["mongodb", "other"]);
+        assert_eq!(roots(&remote[..1], &["d"]), ["mongodb"]);
+    }
+
+    #[test]
+    fn a_state_says_how_to_treat_a_verdict_and_readiness_tells_the_truth() {
+        let until = jiff::Timestamp::UNIX_EPOCH;
+        let maintenance = [Some(MaintenanceView { until, reason: None }), None, None, None];
+        let snapshot = board_of(&checks("localhost"), &["fffp"], &maintenance);
+        let states: Vec<State> = snapshot.checks.iter().map(|check| check.state).collect();
+        assert_eq!(states, [State::Maintenance, State::Suppressed, State::Suppressed, State::Up]);
+        let verdicts: Vec<State> = snapshot.checks.iter().map(|check| check.verdict).collect();
+        assert_eq!(verdicts, [State::Down, State::Down, State::Down, State::Up]);
+        assert!(!snapshot.groups[0].ready && snapshot.status() == Status::Fail);
+    }
+
+    /// H8: what broke or hangs is stale, whatever it was before, and stale is never ready.
+    #[test]
+    fn a_check_that_breaks_is_stale_with_its_reason_and_not_ready() {
+        let checks = checks("localhost");
+        let now = Now::read();
+        let mut states: Vec<CheckState> = checks.iter().map(|_| CheckState::new(now)).collect();
+        for state in &mut states {
+            state.observe(Outcome::pass(Duration::ZERO), &TIMING, now);
+        }
+        states[0].break_down(now);
+        let groups = [Group { name: "readiness".to_owned(), checks: vec!["mongodb".to_owned()] }];
+        let look = |states: &[CheckState], now| aggregate(Facts { checks: &checks, groups: &groups, states, maintenance: &[] }, now);
+        let snapshot = look(&states, now);
+        assert_eq!((snapshot.checks[0].verdict, snapshot.checks[0].reason), (State::Stale, Some("panic")));
+        assert!(!snapshot.groups[0].ready);
+        let later = Now { monotonic: now.monotonic + Duration::from_secs(18), wall: now.wall };
+        states[0].observe(Outcome::pass(Duration::ZERO), &TIMING, now);
+        assert!(look(&states, now).groups[0].ready);
+        let snapshot = look(&states, later);
+        assert_eq!((snapshot.checks[0].verdict, snapshot.checks[0].reason), (State::Stale, Some("stale")));
+        assert!(!snapshot.groups[0].ready);
+    }
+
+    /// H16: an hour's jump of the wall clock makes nothing stale and keeps ages right.
+    #[test]
+    fn a_jump_of_the_wall_clock_changes_no_age() {
+        let checks = checks("localhost");
+        let start = Now::read();
+        for jump in [-1, 1] {
+            let mut states = vec![CheckState::new(start)];
+            states[0].observe(Outcome::pass(Duration::ZERO), &TIMING, start);
+            let wall = start.wall + jiff::SignedDuration::from_hours(jump);
+            let now = Now { monotonic: start.monotonic + Duration::from_secs(4), wall };
+            let snapshot = aggregate(Facts { checks: &checks[..1], groups: &[], states: &states, maintenance: &[] }, now);
+            assert_eq!(snapshot.checks[0].verdict, State::Up);
+            assert_eq!(snapshot.checks[0].last.as_ref().map(|last| last.age), Some(Duration::from_secs(4)));
+            states[0].observe(Outcome::pass(Duration::ZERO), &TIMING, now);
+            assert_eq!(states[0].last.as_ref().map(|(_, at)| at.wall), Some(wall), "times are those of the wall");
+        }
     }
 }

@@ -1,45 +1,42 @@
 //! The beat: each check is looked at on its interval, with a deadline, and never twice at once.
+//!
+//! A loop that breaks is begun again, and its verdict is stale until then. A new configuration ends the loops of checks
+//! that are gone or changed, and leaves the others alone.
 
-use std::sync::Arc;
+mod beat;
+mod look;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
-use crate::health::board::Board;
+use crate::config::health::Check;
+use crate::health::board::{Board, CheckId, Watched};
 use crate::health::metrics::Metrics;
-use crate::health::outcome::{Outcome, Reason};
 use crate::health::probe::{Prober, http_client};
+use crate::health::schedule::beat::Beat;
+pub use crate::health::schedule::look::Permits;
+use crate::health::schedule::look::{Ask, Hanging, Look};
 use crate::health::state::{Transition, Verdict};
 use crate::runtime::supervise::PartResult;
 
-/// The first looks are spread over at most this time: two replicas that start together do not ask together, and the
-/// first round is still done within a second.
-const FIRST_PHASE: Duration = Duration::from_millis(250);
+/// A loop that breaks is begun again after this time, so that one that always breaks does nothing else.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// Looks at all checks until `stop`.
 ///
 /// # Errors
 /// When the HTTP client cannot be made.
-pub async fn run(board: Arc<Board>, metrics: Metrics, stop: CancellationToken) -> PartResult {
+pub async fn run(board: Arc<Board>, metrics: Metrics, permits: Permits, stop: CancellationToken) -> PartResult {
     let client = http_client()?;
-    let wakers: Vec<Arc<Notify>> = board.checks().iter().map(|_| Arc::default()).collect();
-    let mut loops = JoinSet::new();
-    for number in 0..board.checks().len() {
-        let watcher = Watcher::new(&board, number, &client, &wakers, &metrics);
-        let stop = stop.clone();
-        loops.spawn(async move {
-            tokio::select! {
-                () = watcher.run() => {}
-                () = stop.cancelled() => {}
-            }
-        });
-    }
-    stop.cancelled().await;
-    loops.shutdown().await;
+    let prepare = move |check: &Check| Prober::new(&check.probe, &client);
+    Schedule::new(board, metrics, permits, prepare).run(stop).await;
     Ok(())
 }
 
@@ -49,113 +46,189 @@ pub async fn run(board: Arc<Board>, metrics: Metrics, stop: CancellationToken) -
 /// When the HTTP client cannot be made.
 pub async fn once(board: &Arc<Board>) -> PartResult {
     let client = http_client()?;
-    let looks = (0..board.checks().len()).map(|number| {
-        let prober = Prober::new(&board.checks()[number].probe, &client);
+    let permits = Permits::default();
+    let looks = board.watched().into_iter().map(|Watched { id, check }| {
+        let (prober, permits) = (Prober::new(&check.probe, &client), &permits);
         async move {
-            let outcome = look(&prober, board.checks()[number].timing.timeout, &mut None).await;
-            board.observe(number, outcome, Now::read());
+            match permits.look(&prober, check.timing.timeout, &mut Hanging::default()).await {
+                Look::Ended(outcome) => drop(board.observe(id, outcome, Now::read())),
+                Look::Panicked => board.break_down(id, Now::read()),
+            }
         }
     });
     futures_util::future::join_all(looks).await;
     Ok(())
 }
 
-/// One look. It ends at the deadline, whatever the component does. `hanging` takes an attempt that was late and may
-/// not be dropped; while it runs, no other is started.
-async fn look(prober: &Prober, timeout: Duration, hanging: &mut Option<JoinHandle<Outcome>>) -> Outcome {
-    if hanging.as_ref().is_some_and(|attempt| !attempt.is_finished()) {
-        return Outcome::fail(Reason::Timeout, timeout);
+/// The loops of all checks.
+struct Schedule<P> {
+    common: Arc<Common>,
+    /// Makes what a check asks.
+    prepare: P,
+    loops: JoinSet<()>,
+    running: HashMap<CheckId, Running>,
+}
+
+struct Running {
+    task: AbortHandle,
+    watched: Watched,
+}
+
+/// What all loops share.
+struct Common {
+    board: Arc<Board>,
+    metrics: Metrics,
+    permits: Permits,
+    /// Asks for a look before its time, by the name of the check.
+    wakers: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+// === impl Schedule ===
+
+impl<A: Ask, P: Fn(&Check) -> A> Schedule<P> {
+    fn new(board: Arc<Board>, metrics: Metrics, permits: Permits, prepare: P) -> Self {
+        let common = Arc::new(Common { board, metrics, permits, wakers: Mutex::default() });
+        Self { common, prepare, loops: JoinSet::new(), running: HashMap::new() }
     }
-    *hanging = None;
-    let mut attempt = prober.start();
-    match tokio::time::timeout(timeout, &mut attempt).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Outcome::fail(Reason::Panic, Duration::ZERO),
-        Err(_) => {
-            if prober.may_be_dropped() {
-                attempt.abort();
-            } else {
-                *hanging = Some(attempt);
+
+    async fn run(mut self, stop: CancellationToken) {
+        let mut replacements = self.common.board.replacements();
+        self.take_over();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok(()) = replacements.changed() => self.take_over(),
+                Some(ended) = self.loops.join_next_with_id() => {
+                    if let Err(error) = ended {
+                        self.restart(&error);
+                    }
+                }
             }
-            Outcome::fail(Reason::Timeout, timeout)
+        }
+        self.loops.shutdown().await;
+    }
+
+    /// Ends the loops of checks that are not watched any more, and begins those of new ones.
+    fn take_over(&mut self) {
+        let watched = self.common.board.watched();
+        self.running.retain(|id, running| {
+            let stays = watched.iter().any(|watched| watched.id == *id);
+            if !stays {
+                running.task.abort();
+                if !watched.iter().any(|other| other.check.name == running.watched.check.name) {
+                    self.common.metrics.forget(&running.watched.check.name);
+                    self.common.wakers().remove(&running.watched.check.name);
+                }
+            }
+            stays
+        });
+        for watched in watched {
+            if !self.running.contains_key(&watched.id) {
+                self.begin(watched, Duration::ZERO);
+            }
+        }
+    }
+
+    fn begin(&mut self, watched: Watched, delay: Duration) {
+        self.common.metrics.expose(&watched.check.name);
+        let watcher = Watcher {
+            asked: (self.prepare)(&watched.check),
+            common: Arc::clone(&self.common),
+            id: watched.id,
+            wake: Arc::clone(self.common.wakers().entry(watched.check.name.clone()).or_default()),
+            check: Arc::clone(&watched.check),
+            hanging: Hanging::default(),
+        };
+        let task = self.loops.spawn(async move {
+            tokio::time::sleep(delay).await;
+            watcher.run().await;
+        });
+        self.running.insert(watched.id, Running { task, watched });
+    }
+
+    /// A loop has broken: the panic itself has been logged by the hook.
+    fn restart(&mut self, error: &JoinError) {
+        let broken = self.running.iter().find(|(_, running)| running.task.id() == error.id()).map(|(id, _)| *id);
+        let Some(Running { watched, .. }) = broken.and_then(|id| self.running.remove(&id)) else { return };
+        tracing::error!(check = %watched.check.name, "the loop of a check broke; it is begun again");
+        self.common.metrics.broke(&watched.check.name);
+        self.common.board.break_down(watched.id, Now::read());
+        self.begin(watched, RESTART_AFTER);
+    }
+}
+
+// === impl Common ===
+
+impl Common {
+    fn wakers(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Notify>>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What failed because of a check that is up again need not wait for its next beat.
+    fn wake_children(&self, parent: &str) {
+        let children = self.board.watched().into_iter().filter(|child| child.check.depends_on.iter().any(|name| name == parent));
+        for child in children {
+            if let Some(waker) = self.wakers().get(&child.check.name) {
+                waker.notify_one();
+            }
         }
     }
 }
 
 /// Looks at one check on its beat.
-struct Watcher {
-    board: Arc<Board>,
-    number: usize,
-    prober: Prober,
-    metrics: Metrics,
+struct Watcher<A> {
+    common: Arc<Common>,
+    id: CheckId,
+    check: Arc<Check>,
+    asked: A,
     /// Asks for a look before its time.
     wake: Arc<Notify>,
-    /// The checks that depend on this one.
-    children: Vec<Arc<Notify>>,
-    /// An attempt that was late and may not be dropped.
-    hanging: Option<JoinHandle<Outcome>>,
+    hanging: Hanging,
 }
 
 // === impl Watcher ===
 
-impl Watcher {
-    fn new(board: &Arc<Board>, number: usize, client: &reqwest::Client, wakers: &[Arc<Notify>], metrics: &Metrics) -> Self {
-        let check = &board.checks()[number];
-        let children = board.checks().iter().zip(wakers).filter(|(child, _)| child.depends_on.contains(&check.name));
-        Self {
-            board: Arc::clone(board),
-            number,
-            prober: Prober::new(&check.probe, client),
-            metrics: metrics.clone(),
-            wake: Arc::clone(&wakers[number]),
-            children: children.map(|(_, waker)| Arc::clone(waker)).collect(),
-            hanging: None,
-        }
-    }
-
+impl<A: Ask> Watcher<A> {
     async fn run(mut self) {
-        let timing = self.board.checks()[self.number].timing;
-        tokio::time::sleep(FIRST_PHASE.min(timing.interval).mul_f64(fastrand::f64())).await;
-        // The second look comes early by chance, so that the beats of several replicas part.
-        let mut stretch = 0.5 + 0.5 * fastrand::f64();
+        let mut beat = Beat::new(self.check.timing.interval);
+        tokio::time::sleep(beat.next(fastrand::f64())).await;
         loop {
             let begin = Instant::now();
-            let outcome = look(&self.prober, timing.timeout, &mut self.hanging).await;
-            self.record(outcome);
+            let look = self.common.permits.look(&self.asked, self.check.timing.timeout, &mut self.hanging).await;
+            self.record(look);
+            // One that took longer than its beat is given some time to be over.
+            let next = (begin + beat.next(fastrand::f64())).max(Instant::now() + self.check.timing.interval / 10);
             tokio::select! {
-                () = tokio::time::sleep_until(begin + timing.interval.mul_f64(stretch)) => {}
+                () = tokio::time::sleep_until(next) => {}
                 () = self.wake.notified() => {}
             }
-            stretch = 0.9 + 0.2 * fastrand::f64();
         }
     }
 
-    fn record(&self, outcome: Outcome) {
-        let check = &self.board.checks()[self.number];
-        self.metrics.looked(&check.name, &outcome);
+    fn record(&self, look: Look) {
+        let name = &self.check.name;
+        let Look::Ended(outcome) = look else {
+            tracing::error!(check = %name, "a look at a check broke; its verdict is stale until one ends by itself");
+            self.common.metrics.broke(name);
+            self.common.board.break_down(self.id, Now::read());
+            return;
+        };
+        self.common.metrics.looked(name, &outcome);
         let failure = outcome.failure;
-        let Some(Transition { from, to }) = self.board.observe(self.number, outcome, Now::read()) else { return };
+        let Some(Transition { from, to }) = self.common.board.observe(self.id, outcome, Now::read()) else { return };
         if from.is_some() {
-            self.metrics.changed(&check.name);
+            self.common.metrics.changed(name);
         }
-        let name = &check.name;
         match (to, failure) {
             (Verdict::Down, Some(reason)) => tracing::warn!(check = %name, reason = reason.code(), "a check is down"),
             (Verdict::Degraded, _) => tracing::warn!(check = %name, "a check is slower than it should be"),
             _ => tracing::info!(check = %name, "a check is up"),
         }
         if from == Some(Verdict::Down) {
-            // What failed because of this one need not wait for its next beat.
-            self.children.iter().for_each(|child| child.notify_one());
+            self.common.wake_children(name);
         }
     }
 }
 
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        // The process is ending: what hangs may be dropped now.
-        if let Some(attempt) = &self.hanging {
-            attempt.abort();
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,12 @@
 //! From single looks to a verdict: one lost packet changes nothing, one lucky answer neither. Pure.
+//!
+//! Ages and times are measured with the monotonic clock, so that a jump of the wall clock changes nothing here.
+
+use std::time::{Duration, Instant};
 
 use crate::clock::Now;
 use crate::config::health::Timing;
-use crate::health::outcome::Outcome;
+use crate::health::outcome::{Outcome, Reason};
 
 /// What a check is held to be.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -28,16 +32,27 @@ pub struct CheckState {
     pub last: Option<(Outcome, Now)>,
     /// How many looks in a row ended like the last one (passed or failed).
     pub consecutive: u32,
+    /// The last look broke instead of finding something: nothing is known until the next one.
+    panicked: bool,
+    /// The next look decides at once: there is nothing to hold on to.
+    undecided: bool,
     streaks: Streaks,
 }
 
 /// How many looks in a row were at least, or at most, this bad.
 #[derive(Clone, Copy, Debug, Default)]
 struct Streaks {
-    up: u32,
-    at_most_degraded: u32,
-    at_least_degraded: u32,
-    down: u32,
+    up: Streak,
+    at_most_degraded: Streak,
+    at_least_degraded: Streak,
+    down: Streak,
+}
+
+/// Looks in a row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streak {
+    looks: u32,
+    begin: Option<Instant>,
 }
 
 /// A verdict that has changed.
@@ -55,19 +70,39 @@ impl CheckState {
     /// A check that has not been looked at.
     #[must_use]
     pub fn new(now: Now) -> Self {
-        Self { verdict: None, since: now, recovered: None, last: None, consecutive: 0, streaks: Streaks::default() }
+        Self {
+            verdict: None,
+            since: now,
+            recovered: None,
+            last: None,
+            consecutive: 0,
+            panicked: false,
+            undecided: true,
+            streaks: Streaks::default(),
+        }
+    }
+
+    /// The state of a check whose definition has changed. The old verdict stands until the next look, which decides at
+    /// once: a reload of a component that is well must not take it out of rotation.
+    #[must_use]
+    pub fn redefined(&self) -> Self {
+        Self { undecided: true, streaks: Streaks::default(), ..self.clone() }
     }
 
     /// Takes the outcome of a look in. The first one decides at once: there is nothing yet to hold on to.
     pub fn observe(&mut self, outcome: Outcome, timing: &Timing, now: Now) -> Option<Transition> {
-        let level = level(&outcome, timing);
+        let outcome = outcome.after(self.last.as_ref().map(|(last, _)| last));
+        let level = outcome.level(timing);
         let same = self.last.as_ref().is_some_and(|(last, _)| last.failure.is_some() == outcome.failure.is_some());
         self.consecutive = if same { self.consecutive.saturating_add(1) } else { 1 };
-        self.streaks.count(level);
+        self.streaks.count(level, now.monotonic);
         self.last = Some((outcome, now));
+        self.panicked = false;
+        let undecided = std::mem::take(&mut self.undecided);
         let next = match self.verdict {
-            None => level,
-            Some(verdict) => self.streaks.decide(verdict, timing),
+            Some(verdict) if !undecided && self.dwells(timing, now) => verdict,
+            Some(verdict) if !undecided => self.streaks.decide(verdict, timing, now.monotonic),
+            _ => level,
         };
         if self.verdict == Some(next) {
             return None;
@@ -80,11 +115,26 @@ impl CheckState {
         Some(Transition { from, to: next })
     }
 
-    /// Whether the last look is too old to say anything: its checker hangs, or the process was stopped.
+    /// Notes that the look itself broke. It says nothing of the component, so no streak goes on or ends; the verdict is
+    /// stale until a look ends by itself.
+    pub fn break_down(&mut self, now: Now) {
+        let outcome = Outcome::fail(Reason::Panic, Duration::ZERO).after(self.last.as_ref().map(|(last, _)| last));
+        self.last = Some((outcome, now));
+        self.panicked = true;
+    }
+
+    /// Whether the last look is too old to say anything, or broke: its checker hangs, or the process was stopped.
     #[must_use]
     pub fn is_stale(&self, timing: &Timing, now: Now) -> bool {
         let limit = (timing.interval + timing.timeout).mul_f64(2.5);
-        self.last.as_ref().is_some_and(|(_, at)| now.monotonic.saturating_duration_since(at.monotonic) > limit)
+        let is_old = self.last.as_ref().is_some_and(|(_, at)| now.monotonic.saturating_duration_since(at.monotonic) > limit);
+        is_old || self.panicked
+    }
+
+    /// Whether the last look broke.
+    #[must_use]
+    pub fn has_panicked(&self) -> bool {
+        self.panicked
     }
 
     /// Whether the last look failed.
@@ -92,35 +142,48 @@ impl CheckState {
     pub fn fails_now(&self) -> bool {
         self.last.as_ref().is_some_and(|(outcome, _)| outcome.failure.is_some())
     }
+
+    fn dwells(&self, timing: &Timing, now: Now) -> bool {
+        timing.hold.min_dwell.is_some_and(|dwell| now.monotonic.saturating_duration_since(self.since.monotonic) < dwell)
+    }
 }
 
 // === impl Streaks ===
 
 impl Streaks {
-    fn count(&mut self, level: Verdict) {
-        let next = |streak: u32, goes_on: bool| if goes_on { streak.saturating_add(1) } else { 0 };
-        self.up = next(self.up, level == Verdict::Up);
-        self.at_most_degraded = next(self.at_most_degraded, level <= Verdict::Degraded);
-        self.at_least_degraded = next(self.at_least_degraded, level >= Verdict::Degraded);
-        self.down = next(self.down, level == Verdict::Down);
+    fn count(&mut self, level: Verdict, now: Instant) {
+        self.up.count(level == Verdict::Up, now);
+        self.at_most_degraded.count(level <= Verdict::Degraded, now);
+        self.at_least_degraded.count(level >= Verdict::Degraded, now);
+        self.down.count(level == Verdict::Down, now);
     }
 
-    fn decide(self, verdict: Verdict, timing: &Timing) -> Verdict {
+    fn decide(self, verdict: Verdict, timing: &Timing, now: Instant) -> Verdict {
+        let fails = |streak: Streak| streak.is_enough(timing.fail_after, timing.hold.fail_for, now);
+        let passes = |streak: Streak| streak.is_enough(timing.pass_after, timing.hold.pass_for, now);
         match verdict {
-            _ if self.down >= timing.fail_after => Verdict::Down,
-            Verdict::Up if self.at_least_degraded >= timing.fail_after => Verdict::Degraded,
-            Verdict::Degraded | Verdict::Down if self.up >= timing.pass_after => Verdict::Up,
-            Verdict::Down if self.at_most_degraded >= timing.pass_after => Verdict::Degraded,
+            _ if fails(self.down) => Verdict::Down,
+            Verdict::Up if fails(self.at_least_degraded) => Verdict::Degraded,
+            Verdict::Degraded | Verdict::Down if passes(self.up) => Verdict::Up,
+            Verdict::Down if passes(self.at_most_degraded) => Verdict::Degraded,
             verdict => verdict,
         }
     }
 }
 
-fn level(outcome: &Outcome, timing: &Timing) -> Verdict {
-    match (outcome.failure, timing.degraded_after) {
-        (Some(_), _) => Verdict::Down,
-        (None, Some(limit)) if outcome.duration > limit => Verdict::Degraded,
-        (None, _) => Verdict::Up,
+// === impl Streak ===
+
+impl Streak {
+    fn count(&mut self, goes_on: bool, now: Instant) {
+        *self = if goes_on { Self { looks: self.looks.saturating_add(1), begin: self.begin.or(Some(now)) } } else { Self::default() };
+    }
+
+    /// Enough looks in a row; or, where a time is asked for, looks in a row for that long.
+    fn is_enough(self, looks: u32, time: Option<Duration>, now: Instant) -> bool {
+        match time {
+            Some(time) => self.begin.is_some_and(|begin| now.saturating_duration_since(begin) >= time),
+            None => self.looks >= looks,
+        }
     }
 }
 
@@ -131,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::health::outcome::Reason;
+    use crate::config::health::Hold;
 
     const TIMING: Timing = Timing {
         interval: Duration::from_secs(5),
@@ -139,6 +202,7 @@ mod tests {
         fail_after: 3,
         pass_after: 2,
         degraded_after: Some(Duration::from_millis(500)),
+        hold: Hold { fail_for: None, pass_for: None, min_dwell: None },
     };
 
     fn outcome(letter: char) -> Outcome {
@@ -181,6 +245,62 @@ mod tests {
         check("pfffss", "UUUXXD");
         check("pfffsp", "UUUXXD");
         check("pfffspp", "UUUXXDU");
+    }
+
+    /// Looks a second apart, with times instead of counts; the wall clock jumps an hour back and forth meanwhile.
+    #[track_caller]
+    fn check_times(hold: Hold, looks: &str, verdicts: &str) {
+        let start = Now::read();
+        let timing = Timing { hold, ..TIMING };
+        let mut state = CheckState::new(start);
+        let found: String = looks
+            .chars()
+            .zip(0_u32..)
+            .map(|(look, second)| {
+                let monotonic = start.monotonic + Duration::from_secs(u64::from(second));
+                let wall = start.wall + jiff::SignedDuration::from_hours(if second % 2 == 0 { 1 } else { -1 });
+                state.observe(outcome(look), &timing, Now { monotonic, wall });
+                match state.verdict {
+                    Some(Verdict::Down) => 'X',
+                    _ => 'U',
+                }
+            })
+            .collect();
+        assert_eq!(found, verdicts, "{looks}");
+    }
+
+    /// H5 and H16: flapping changes nothing, dwell bounds the changes, and the wall clock has no say.
+    #[test]
+    fn times_may_be_asked_for_instead_of_counts() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let hold = Hold { fail_for: seconds(4), pass_for: seconds(2), min_dwell: None };
+        check_times(hold, "pffffffpppp", "UUUUUXXXXUU");
+        check_times(hold, "pfffpfffpfff", "UUUUUUUUUUUU");
+        let dwell = Hold { min_dwell: seconds(6), ..Hold::default() };
+        check_times(dwell, "pfffffffppppppp", "UUUUUUXXXXXXUUU");
+        check_times(Hold::default(), "pffffppfff", "UUUXXXUUUX");
+    }
+
+    #[test]
+    fn a_look_that_breaks_is_stale_until_one_ends_by_itself() {
+        let now = Now::read();
+        let mut state = CheckState::new(now);
+        state.observe(outcome('p'), &TIMING, now);
+        state.break_down(now);
+        assert!(state.is_stale(&TIMING, now) && state.has_panicked() && state.verdict == Some(Verdict::Up));
+        state.observe(outcome('p'), &TIMING, now);
+        assert!(!state.is_stale(&TIMING, now) && !state.has_panicked());
+    }
+
+    #[test]
+    fn a_redefined_check_keeps_its_verdict_until_the_next_look_decides() {
+        let now = Now::read();
+        let mut state = CheckState::new(now);
+        state.observe(outcome('p'), &TIMING, now);
+        let mut state = state.redefined();
+        assert_eq!(state.verdict, Some(Verdict::Up));
+        let transition = state.observe(outcome('f'), &TIMING, now);
+        assert_eq!(transition, Some(Transition { from: Some(Verdict::Up), to: Verdict::Down }));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::config::logs::{FileGlob, Start};
 use crate::logs::decoder::Decoder;
 use crate::logs::discover::{Found, Listing, unread};
-use crate::logs::file::{Happened, Inode, Known, Seen};
+use crate::logs::file::{Happened, Identity, Inode, Known, Seen};
 use crate::logs::metrics::{InputSeries, Rotation, Trouble};
 use crate::logs::state::{Position, Shared};
 use crate::logs::tail::{Begin, Means, Step, Tail, open};
@@ -115,7 +115,7 @@ impl Shard {
 
     /// Takes over what is on the disk.
     pub fn sweep(&mut self, listing: Listing, now: Instant) {
-        let mut here = HashSet::new();
+        let mut here: HashMap<Inode, Identity> = HashMap::new();
         let (mut new, mut troubled) = (Vec::new(), HashSet::new());
         for found in listing.found {
             match found.what {
@@ -124,7 +124,7 @@ impl Shard {
                     self.complain(found.input, &found.path, trouble);
                 }
                 // A file that is found twice, through a link or by two inputs, is counted once.
-                Ok(seen) if !here.insert(seen.identity.inode) => {}
+                Ok(seen) if here.insert(seen.identity.inode, seen.identity).is_some() => {}
                 Ok(seen) if self.tails.contains_key(&seen.identity.inode) => self.still_here(found, seen),
                 Ok(seen) => new.push((found, seen)),
             }
@@ -132,7 +132,7 @@ impl Shard {
         self.is_outdated = false;
         self.find_renamed(&here, now);
         for (inode, tail) in &mut self.tails {
-            if !here.contains(inode) && tail.leaving.is_none() {
+            if !here.contains_key(inode) && tail.leaving.is_none() {
                 tail.leaving = Some(now);
                 self.turns.push_back(*inode);
             }
@@ -195,7 +195,7 @@ impl Shard {
     }
 
     /// Follows a file that was not known, after those that were at its path before. Whether it could be opened.
-    fn take_in(&mut self, found: &Found, seen: Seen, here: &HashSet<Inode>, now: Instant) -> bool {
+    fn take_in(&mut self, found: &Found, seen: Seen, here: &HashMap<Inode, Identity>, now: Instant) -> bool {
         // A file that an earlier run has known is no successor: its rotation has been counted.
         let is_new = !self.saved.contains_key(&seen.identity.inode);
         let Some((file, seen)) = self.acquire(&found.path, found) else { return false };
@@ -206,7 +206,7 @@ impl Shard {
             predecessor = Some(before.identity.inode);
             self.drain(before.identity.inode, now);
             // Rotated files that a pattern matches are found by that.
-            let known: HashSet<Inode> = self.tails.keys().chain(here).copied().collect();
+            let known: HashSet<Inode> = self.tails.keys().chain(here.keys()).copied().collect();
             for path in unread(&found.path, &known, &before, &seen.identity) {
                 predecessor = self.take_in_rotated(&path, found, predecessor, now).or(predecessor);
             }

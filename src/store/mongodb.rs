@@ -38,6 +38,8 @@ pub enum Purpose {
 pub struct Mongo {
     store: MongoStore,
     purpose: Purpose,
+    /// How soon a refused or silent server is given up.
+    patience: Duration,
     client: OnceCell<Client>,
 }
 
@@ -90,7 +92,13 @@ impl Mongo {
     /// A client that is made when it is first needed: nothing is connected or resolved here.
     #[must_use]
     pub fn new(store: &MongoStore, purpose: Purpose) -> Self {
-        Self { store: store.clone(), purpose, client: OnceCell::new() }
+        Self { store: store.clone(), purpose, patience: SELECTION_TIMEOUT, client: OnceCell::new() }
+    }
+
+    /// Gives a server up before `limit`, so that the reason is known when the asker's own deadline comes.
+    #[must_use]
+    pub fn giving_up_before(self, limit: Duration) -> Self {
+        Self { patience: self.patience.min(limit.mul_f64(0.8)), ..self }
     }
 
     /// The application's database.
@@ -124,7 +132,7 @@ impl Mongo {
         options.max_pool_size = Some(pool);
         options.min_pool_size = None;
         options.connect_timeout = Some(SELECTION_TIMEOUT);
-        options.server_selection_timeout = Some(SELECTION_TIMEOUT);
+        options.server_selection_timeout = Some(self.patience);
         options.heartbeat_freq = Some(HEARTBEAT);
         Client::with_options(options)
     }

@@ -89,11 +89,13 @@ async fn an_outage_of_the_whole_stack_names_one_cause_and_ends_by_itself() {
     eventually(
         "all three are down",
         || [check(&sidecar, "mongodb"), check(&sidecar, "api"), check(&sidecar, "dashboard")],
-        |checks| checks.iter().all(|check| check["x-state"] == "down"),
+        |checks| checks.iter().all(|check| check["x-verdict"] == "down"),
     );
     assert_eq!(root_causes(&sidecar), ["mongodb"]);
     assert_eq!(check(&sidecar, "api")["x-suppressed_by"], "mongodb");
     assert_eq!(check(&sidecar, "dashboard")["x-suppressed_by"], "mongodb");
+    assert_eq!(check(&sidecar, "api")["x-state"], "suppressed");
+    assert_eq!(check(&sidecar, "mongodb")["x-state"], "down");
     assert_eq!(check(&sidecar, "api")["x-reason"], "http_5xx");
     assert_eq!(sidecar.get("/health").status, 503);
     assert_own_probes_pass(&sidecar);

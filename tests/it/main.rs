@@ -3,15 +3,25 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(missing_docs, reason = "nobody imports tests")]
 
+mod checks;
 mod collect;
 mod command_line;
 mod component;
 mod golden;
 mod health;
+mod health_control;
+mod health_faults;
+mod health_history;
+mod lint;
 mod logs;
 mod metrics;
 mod mongod;
 mod observability;
+mod postgres;
+mod proxy;
+mod raw_http;
+mod redis;
 mod retention;
 mod sidecar;
 mod tidy;
+mod tls;

@@ -11,21 +11,31 @@ const LEVELS: [(u8, &[&str]); 9] = [
     (6, &["admin"]),
     (5, &["front"]),
     (4, &["health", "logs", "collect", "retention", "services", "notify"]),
-    (3, &["store", "series", "lease"]),
+    (3, &["store", "series", "lease", "kubernetes"]),
     (2, &["config"]),
     (1, &["profiles", "metrics", "http_error", "runtime"]),
     (0, &["units", "clock", "secret", "event"]),
 ];
 
 /// Cores that take data and `now`: no async, no clock, no environment.
-const PURE: [&str; 15] = [
+const PURE: [&str; 25] = [
     "collect/filter.rs",
     "collect/watermark.rs",
     "config/decode.rs",
     "config/merge.rs",
     "config/tree.rs",
     "health/aggregate.rs",
+    "health/aggregate/causes.rs",
+    "health/aggregate/views.rs",
+    "health/history/log.rs",
+    "health/history/slots.rs",
+    "health/maintenance.rs",
+    "health/schedule/beat.rs",
     "health/state.rs",
+    "kubernetes.rs",
+    "kubernetes/endpoints.rs",
+    "kubernetes/manifest.rs",
+    "kubernetes/rules.rs",
     "logs/console.rs",
     "logs/framing.rs",
     "logs/scanner.rs",

@@ -1,17 +1,20 @@
 //! Files that an earlier run has known: found again under another name, or given up with what was lost.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::logs::discover::{Found, renamed};
-use crate::logs::file::Inode;
+use crate::logs::file::{Identity, Inode};
 use crate::logs::metrics::Trouble;
 use crate::logs::shard::Shard;
+use crate::logs::state::Position;
 
 impl Shard {
     /// Finds files of an earlier run that have been renamed since, so that no pattern matches them.
-    pub(super) fn find_renamed(&mut self, here: &HashSet<Inode>, now: Instant) {
-        let gone: Vec<Inode> = self.saved.keys().filter(|inode| !here.contains(inode)).copied().collect();
+    pub(super) fn find_renamed(&mut self, here: &HashMap<Inode, Identity>, now: Instant) {
+        // Another file may have the inode by now.
+        let is_here = |position: &Position| here.get(&position.known.identity.inode).is_some_and(|seen| position.known.identity.is(seen));
+        let gone: Vec<Inode> = self.saved.iter().filter(|(_, position)| !is_here(position)).map(|(inode, _)| *inode).collect();
         for inode in gone {
             let Some(position) = self.saved.get(&inode) else { continue };
             let input = self.inputs.iter().position(|input| input.name == position.input);

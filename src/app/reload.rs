@@ -1,0 +1,186 @@
+//! A changed configuration, taken over while everything runs: on SIGHUP, on request, and when the file's content changes.
+//!
+//! The content is polled, not watched: a ConfigMap is swapped by a symlink two folders up, and a change between a start
+//! and the begin of a watch is lost for ever (VictoriaMetrics/operator#2527). What cannot be used changes nothing, and
+//! never ends the process.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::control::Reload;
+use crate::clock::Now;
+use crate::config::fingerprint::{Fingerprints, of_file};
+use crate::config::origin::Origin;
+use crate::config::{Config, problems::ConfigError};
+use crate::health::board::{Board, Changes};
+use crate::runtime::supervise::PartResult;
+
+/// How often the file is read: the kubelet takes a minute to swap a ConfigMap, and reading a few kilobytes from the
+/// page cache takes microseconds.
+const POLL: Duration = Duration::from_secs(2);
+/// What is taken over without a restart.
+const LIVE: [&str; 1] = ["health"];
+
+/// Where others ask for a reload.
+pub(super) type Requests = mpsc::Sender<Reload>;
+
+/// The task that takes new configurations over.
+pub(super) struct Reloader {
+    origin: Origin,
+    board: Arc<Board>,
+    requests: mpsc::Receiver<Reload>,
+    /// What the process was started with: what of it has changed since needs a restart.
+    at_start: Fingerprints,
+    /// The file's content as it was last read, whatever came of it.
+    seen: Option<u64>,
+    success: Gauge,
+    last_success: Gauge<f64, AtomicU64>,
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// A reloader of what the process was started with.
+    pub fn new(origin: Origin, config: &Config, board: Arc<Board>, registry: &mut Registry) -> (Requests, Self) {
+        let (sender, requests) = mpsc::channel(1);
+        let (success, last_success) = (Gauge::default(), Gauge::default());
+        registry.register("bellwether_config_reload_success", "Whether the last reload of the configuration succeeded", success.clone());
+        registry.register(
+            "bellwether_config_last_reload_success_timestamp_seconds",
+            "When the configuration was last read with success",
+            last_success.clone(),
+        );
+        let (at_start, seen) = (config.fingerprints.clone(), config.fingerprints.file);
+        let reloader = Self { origin, board, requests, at_start, seen, success, last_success };
+        reloader.note(true);
+        (sender, reloader)
+    }
+
+    /// Takes new configurations over until `stop`.
+    ///
+    /// # Errors
+    /// When the operating system refuses the handler of SIGHUP.
+    pub async fn run(mut self, stop: CancellationToken) -> PartResult {
+        let mut hangups = signal(SignalKind::hangup())?;
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = hangups.recv() => drop(self.reload().await),
+                Some(Reload(sender)) = self.requests.recv() => {
+                    // Whoever asked may have gone away.
+                    let _ = sender.send(self.reload().await);
+                }
+                _ = ticks.tick() => {
+                    let content = self.content().await;
+                    if content != self.seen {
+                        drop(self.reload().await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The number of the file's content; `None` where there is no file, or none that can be read.
+    async fn content(&self) -> Option<u64> {
+        let path = self.origin.file()?.to_owned();
+        tokio::task::spawn_blocking(move || of_file(&path).ok()).await.ok()?
+    }
+
+    /// Reads the configuration and takes it over, or says why not.
+    async fn reload(&mut self) -> Result<String, String> {
+        // Kept even when it cannot be used, so that one mistake is reported once.
+        self.seen = self.content().await;
+        let origin = self.origin.clone();
+        let loaded = tokio::task::spawn_blocking(move || origin.load()).await;
+        match loaded {
+            Ok(Ok(config)) => Ok(self.take_over(&config)),
+            Ok(Err(error)) => Err(self.refuse(&error)),
+            Err(_) => {
+                self.note(false);
+                Err("reading the configuration broke; see the log".to_owned())
+            }
+        }
+    }
+
+    fn take_over(&mut self, config: &Config) -> String {
+        self.seen = config.fingerprints.file;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let changes = self.board.replace(&config.health, Now::read());
+        let restart = needs_restart(&self.at_start, &config.fingerprints);
+        self.note(true);
+        let mut message = format!("reloaded: {}", describe(&changes));
+        tracing::info!(added = ?changes.added, changed = ?changes.changed, removed = ?changes.removed, "the configuration was reloaded");
+        if !restart.is_empty() {
+            tracing::warn!(sections = ?restart, "these sections have changed too, and are only read at a start: restart to use them");
+            message = format!("{message}; restart to use what has changed in {}", restart.join(", "));
+        }
+        message
+    }
+
+    fn refuse(&self, error: &ConfigError) -> String {
+        self.note(false);
+        tracing::error!("the changed configuration cannot be used, and everything goes on as before: {error}");
+        error.to_string()
+    }
+
+    fn note(&self, success: bool) {
+        self.success.set(i64::from(success));
+        if success {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch are below 2^53")]
+            self.last_success.set(Now::read().wall.as_millisecond() as f64 / 1000.0);
+        }
+    }
+}
+
+/// The sections that differ from those of the start and cannot be taken over.
+fn needs_restart(at_start: &Fingerprints, now: &Fingerprints) -> Vec<String> {
+    let keys = at_start.sections.keys().chain(now.sections.keys());
+    let mut changed: Vec<String> =
+        keys.filter(|key| !LIVE.contains(&key.as_str()) && at_start.sections.get(*key) != now.sections.get(*key)).cloned().collect();
+    changed.sort();
+    changed.dedup();
+    changed
+}
+
+fn describe(changes: &Changes) -> String {
+    if changes.is_empty() {
+        return "no check has changed".to_owned();
+    }
+    let lists = [("added", &changes.added), ("changed", &changes.changed), ("removed", &changes.removed)];
+    let lists = lists.iter().filter(|(_, names)| !names.is_empty());
+    lists.map(|(what, names)| format!("{what} {}", names.join(", "))).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_that_need_a_restart_are_named_once() {
+        let of = |sections: &[(&str, u64)]| Fingerprints {
+            file: None,
+            sections: sections.iter().map(|(key, number)| ((*key).to_owned(), *number)).collect(),
+        };
+        let start = of(&[("health", 1), ("logs", 1), ("listen", 1)]);
+        let now = of(&[("health", 2), ("logs", 2), ("collect", 1), ("listen", 1)]);
+        assert_eq!(needs_restart(&start, &now), ["collect", "logs"]);
+    }
+
+    #[test]
+    fn what_has_changed_is_said() {
+        assert_eq!(describe(&Changes::default()), "no check has changed");
+        let changes = Changes { added: vec!["a".into(), "b".into()], removed: vec!["c".into()], changed: Vec::new() };
+        assert_eq!(describe(&changes), "added a, b; removed c");
+    }
+}
