@@ -157,3 +157,54 @@ impl From<std::io::Error> for Failed {
 pub(super) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
     http::client()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::config::health::TlsProbe;
+    use crate::config::trust::Trust;
+
+    /// Shows a certificate that ended in 2025 to whoever connects; its port.
+    async fn expired_server() -> u16 {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (parameters.not_before, parameters.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2025, 1, 1));
+        let certificate = parameters.self_signed(&key).unwrap().der().clone();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(TlsAcceptor::from(Arc::new(config.clone())).accept(stream).await);
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_certificate_is_told_also_when_it_fails() {
+        let probe = TlsProbe {
+            host: "127.0.0.1".to_owned(),
+            port: expired_server().await,
+            server_name: ServerName::try_from("localhost").unwrap(),
+            warn_before: Duration::ZERO,
+            fail_before: Duration::ZERO,
+            trust: Trust::Anybody,
+        };
+        let outcome = Prober::new(&Probe::Tls(probe), &http_client().unwrap()).start().await.unwrap();
+        assert_eq!(outcome.failure, Some(Reason::TlsExpired));
+        assert_eq!(outcome.certificate_end.unwrap().to_string(), "2025-01-01T00:00:00Z");
+    }
+}

@@ -34,6 +34,10 @@ impl Names {
         }
         let question = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default());
         let mut running = question.lock().await;
+        // The answer to somebody who went away is as old as their question.
+        if running.as_ref().is_some_and(JoinHandle::is_finished) {
+            *running = None;
+        }
         let host = host.to_owned();
         let handle = running.get_or_insert_with(|| tokio::task::spawn_blocking(move || look_up(&host)));
         // Dropped here, the handle stays where the next one finds it.
@@ -80,5 +84,22 @@ mod tests {
         assert_eq!(names.resolve("127.0.0.1").await.unwrap(), ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
         assert!(!names.resolve("localhost").await.unwrap().is_empty());
         assert!(names.resolve("does-not-exist.invalid").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_question_goes_on_when_the_one_who_asked_has_gone() {
+        let names = Names::default();
+        let question = std::sync::Arc::clone(names.0.lock().unwrap().entry("slow".to_owned()).or_default());
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let slow = tokio::task::spawn_blocking(move || {
+            answered.recv().unwrap();
+            Ok(vec!["127.0.0.1".parse().unwrap()])
+        });
+        *question.lock().await = Some(slow);
+        let gone = tokio::time::timeout(std::time::Duration::from_millis(10), names.resolve("slow"));
+        assert!(gone.await.is_err());
+        let (first, second, ()) = tokio::join!(names.resolve("slow"), names.resolve("localhost"), async { answer.send(()).unwrap() });
+        assert_eq!(first.unwrap().len(), 1);
+        assert!(second.is_ok(), "another name does not wait");
     }
 }

@@ -72,7 +72,10 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
     let looked = |body: &String| {
         let success: Vec<&str> = body.lines().filter(|line| line.starts_with("bellwether_collector_success{")).collect();
         let ttl = body.lines().filter(|line| line.starts_with("bellwether_ttl_index_present{")).count();
-        !success.is_empty() && success.iter().all(|line| line.ends_with(" 1") || line.ends_with(" 1.0")) && ttl == 5
+        !success.is_empty()
+            && success.iter().all(|line| line.ends_with(" 1") || line.ends_with(" 1.0"))
+            && ttl == 5
+            && body.contains("\nbellwether_check_uptime_ratio{")
     };
     sidecar.wait_for("/startupz", 200);
     let exposition = eventually("everything has been looked at", || sidecar.get("/metrics").body, looked);

@@ -204,7 +204,6 @@ fn give_away(path: &Path) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the server is comes from whoever runs the tests")]
 fn programs() -> PathBuf {
     if let Some(path) = std::env::var_os("BELLWETHER_POSTGRES") {
         return path.into();

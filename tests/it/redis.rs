@@ -133,7 +133,6 @@ impl Drop for Redis {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the server is comes from whoever runs the tests")]
 fn executable() -> PathBuf {
     if let Some(path) = std::env::var_os("BELLWETHER_REDIS") {
         return path.into();

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+
 use super::{expect, expect_saying, watch};
 use crate::sidecar::free_port;
 
@@ -11,7 +13,7 @@ fn a_heartbeat_file_grows_old_and_comes_back() {
     let path = folder.path().join("heartbeat");
     let beat = |age: u64| {
         let file = std::fs::File::create(&path).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        file.set_modified(SystemTime::from(Timestamp::now()) - Duration::from_secs(age)).unwrap();
     };
     beat(0);
     let sidecar = watch(
