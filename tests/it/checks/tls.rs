@@ -45,7 +45,7 @@ fn each_certificate_has_its_verdict() {
     for name in ["good", "soon_enough", "named", "https"] {
         expect(&sidecar, name, "up", None);
     }
-    expect_saying(&sidecar, "soon", "degraded", None, "the certificate ends in 9days");
+    expect_saying(&sidecar, "soon", "degraded", None, "the certificate ends in 9d");
     for (name, reason) in [
         ("too_soon", "tls_expired"),
         ("expired", "tls_expired"),
