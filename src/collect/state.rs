@@ -38,19 +38,15 @@ impl State {
     /// Takes over what an earlier process has kept in `folder`.
     pub(super) fn open(folder: Option<&Path>, families: &mut Families) -> Self {
         let Some(folder) = folder else { return Self { watermarks: BTreeMap::new(), snapshots: None, is_failing: false } };
-        let (snapshots, found) = Snapshots::open(folder, NAME);
+        let (snapshots, found) = Snapshots::open(folder, NAME, |payload| postcard::from_bytes::<Kept>(payload).ok());
         for (path, damage) in &found.damaged {
             tracing::warn!(path = %path.display(), %damage, "a state of the collectors cannot be used; the one before it is, where there is one");
         }
-        let kept = found.payload.and_then(|payload| match postcard::from_bytes::<Kept>(&payload) {
-            Ok(kept) => Some(kept),
-            Err(error) => {
-                tracing::warn!(%error, "the state of the collectors is of another version; their counters start at 0");
-                None
-            }
-        });
+        if found.state.is_none() && !found.damaged.is_empty() {
+            tracing::warn!("the state of the collectors is lost; their counters start at 0");
+        }
         let mut watermarks = BTreeMap::new();
-        if let Some(kept) = kept {
+        if let Some(kept) = found.state {
             watermarks = kept.watermarks;
             for metric in families.restore(kept.families) {
                 tracing::warn!(metric, "its labels or buckets have changed; it starts at 0");
@@ -91,6 +87,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 fn write(mut snapshots: Snapshots, kept: &Kept) -> (Snapshots, Result<(), Failed>) {
     let result = postcard::to_stdvec(kept)
         .map_err(Failed::from)
-        .and_then(|payload| snapshots.write(&payload).map_err(|error: WriteError| Failed::from(error)));
+        .and_then(|payload| snapshots.write(&payload).map_err(|error: WriteError| Failed::from(error)))
+        .map(|_| ());
     (snapshots, result)
 }

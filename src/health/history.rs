@@ -78,11 +78,11 @@ impl Keeper {
     #[must_use]
     pub fn open(board: &Arc<Board>, folder: Option<&Path>, registry: &mut Registry, now: Now) -> Self {
         let (file, kept) = folder.map_or((None, None), |folder| {
-            let (file, found) = Snapshots::open(folder, NAME);
+            let (file, found) = Snapshots::open(folder, NAME, |payload| postcard::from_bytes::<Kept>(payload).ok());
             for (path, damage) in &found.damaged {
                 tracing::warn!(path = %path.display(), %damage, "a file with the history of health is damaged and passed over");
             }
-            (Some(file), found.payload.and_then(|payload| read(&payload)))
+            (Some(file), found.state)
         });
         let Kept { mut log, calls } = kept.unwrap_or_else(|| Kept { log: Log::default(), calls: Vec::new() });
         log.resume(now.wall);
@@ -139,7 +139,7 @@ impl Keeper {
         let log = self.history.lock().clone();
         let written = tokio::task::spawn_blocking(move || {
             let payload = postcard::to_stdvec(&Kept { log, calls }).map_err(|error| error.to_string());
-            let written = payload.and_then(|payload| file.write(&payload).map_err(|error| error.to_string()));
+            let written = payload.and_then(|payload| file.write(&payload).map(|_| ()).map_err(|error| error.to_string()));
             (file, written)
         });
         let Ok((file, written)) = written.await else { return was_writable };
@@ -151,14 +151,6 @@ impl Keeper {
         }
         written.is_ok()
     }
-}
-
-fn read(payload: &[u8]) -> Option<Kept> {
-    let kept = postcard::from_bytes(payload);
-    if let Err(error) = &kept {
-        tracing::warn!(%error, "the history of health is of another version; it begins anew");
-    }
-    kept.ok()
 }
 
 // === impl UptimeCollector ===

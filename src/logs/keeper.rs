@@ -26,13 +26,13 @@ impl Keeper {
     /// Looks for the state of an earlier run. What cannot be trusted is said, and counted.
     #[must_use]
     pub fn open(folder: &Path, inputs: Vec<String>, metrics: SnapshotMetrics) -> (Self, Option<Saved>) {
-        let (snapshots, found) = Snapshots::open(folder, "logs");
+        let (snapshots, found) = Snapshots::open(folder, "logs", Saved::decode);
         for (path, damage) in &found.damaged {
             metrics.failures.inc();
             tracing::warn!(path = %path.display(), reason = %damage, "a snapshot of the log state cannot be trusted; the other one is used if it is whole");
         }
-        let saved = found.payload.as_deref().and_then(Saved::decode);
-        if saved.is_none() && (found.payload.is_some() || !found.damaged.is_empty()) {
+        let saved = found.state;
+        if saved.is_none() && !found.damaged.is_empty() {
             metrics.failures.inc();
             tracing::error!(folder = %folder.display(), "the log state is lost: counters begin at zero, and files where `start` says");
         }
@@ -51,12 +51,13 @@ impl Keeper {
     /// Writes a snapshot. A failure is said once, counted, and made good by the next one that works.
     pub fn save(&mut self, shared: &Shared) {
         let written = match shared.encode(&self.inputs) {
-            Ok(payload) => self.snapshots.write(&payload).map_err(|error| error.to_string()),
+            Ok(payload) => self.snapshots.write(&payload).map_err(|error| cause_of(&error)),
             Err(error) => Err(error.to_string()),
         };
         match written {
-            Ok(()) => {
+            Ok(bytes) => {
                 self.is_failing = false;
+                self.metrics.bytes.inc_by(bytes as u64);
                 self.metrics.written.set(Now::read().wall.as_duration().as_secs_f64());
             }
             Err(error) => {
@@ -71,4 +72,9 @@ impl Keeper {
             }
         }
     }
+}
+
+/// What the operating system said is the only thing that helps whoever reads it.
+fn cause_of(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -57,6 +57,8 @@ pub struct Tally {
 pub struct SnapshotMetrics {
     /// Snapshots that could not be written, or not be trusted at the start.
     pub failures: Counter,
+    /// What was written to the disk for them.
+    pub bytes: Counter,
     /// When the last one was written.
     pub written: Gauge<f64, AtomicU64>,
 }
@@ -200,6 +202,8 @@ impl SnapshotMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let help = "Snapshots of the log state that could not be written, or not be trusted at the start";
         registry.register("bellwether_log_snapshot_failures", help, self.failures.clone());
+        let help = "Bytes that snapshots of the log state had to write: the blocks that have changed";
+        registry.register("bellwether_log_snapshot_bytes", help, self.bytes.clone());
         let help = "When the log state was last written, in seconds since the epoch; 0 before the first time";
         registry.register("bellwether_log_snapshot_timestamp_seconds", help, self.written.clone());
     }

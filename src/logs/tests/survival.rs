@@ -144,6 +144,28 @@ fn a_torn_snapshot_falls_back_to_the_one_before() {
 }
 
 #[test]
+fn a_snapshot_of_another_version_falls_back_to_the_one_before() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    // A newer version has run and written one snapshot, which is whole.
+    let state = bench.folder.path().join("state");
+    let understood = |payload: &[u8]| crate::logs::state::Saved::decode(payload);
+    let (mut snapshots, found) = crate::series::snapshot::Snapshots::open(&state, "logs", understood);
+    assert!(found.state.is_some());
+    snapshots.write(&postcard::to_stdvec(&(u16::MAX, "of the future")).unwrap()).unwrap();
+    bench.append("app.log", lines(2..5));
+    bench.kill();
+    bench.look().check(5, 0, 0);
+    assert!(state.join("logs.0.state.refused").exists());
+    // Goes on from there as if nothing had been.
+    bench.save();
+    bench.append("app.log", lines(5..6));
+    bench.kill();
+    bench.look().check(6, 0, 0);
+}
+
+#[test]
 fn without_a_folder_nothing_is_remembered() {
     let mut bench = Bench::new();
     bench.append("app.log", lines(0..2));
