@@ -16,6 +16,7 @@ pub mod retention;
 pub mod rules;
 mod sources;
 mod spanned;
+pub mod storage;
 pub mod stores;
 pub(crate) mod tree;
 pub mod trust;
@@ -40,6 +41,7 @@ use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
 use crate::config::sources::{Source, Sources};
 use crate::config::spanned::Spanned;
+use crate::config::storage::StorageAccess;
 use crate::config::stores::{RawStores, Stores};
 use crate::config::tree::{Content, Node};
 use crate::profiles::Profile;
@@ -107,6 +109,8 @@ pub struct Config {
     pub collect: Collect,
     /// What is kept for how long.
     pub retention: Retention,
+    /// What opens the object storage that archives go to.
+    pub storage: StorageAccess,
     /// What the operator should know and what stops nothing.
     pub warnings: Vec<Problem>,
     /// What it is made of, for a reload.
@@ -151,6 +155,7 @@ pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, 
     match config {
         Some(mut config) => {
             config.health.fingerprints = fingerprint::of_checks(&node);
+            config.storage = StorageAccess::of(environment);
             Ok(Config { warnings, fingerprints: Fingerprints { file: text, sections: fingerprint::of_sections(&node) }, ..config })
         }
         None => Err(ConfigError(Vec::new())),
@@ -236,6 +241,7 @@ impl RawConfig {
             logs,
             collect,
             retention,
+            storage: StorageAccess::default(),
             warnings: Vec::new(),
             fingerprints: Fingerprints::default(),
         })

@@ -3,6 +3,7 @@
 //! Owns what a policy would do and why, and reads it without writing anything. Nothing here deletes or alters an
 //! index: the application declares its indexes at each start and ends where one differs.
 
+pub mod archive;
 mod children;
 mod facts;
 mod guard;

@@ -49,6 +49,11 @@ impl Environment {
         Self(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
+    /// All variables, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The value of a variable: the content of the file that `NAME_FILE` names (without the line break at its end),
     /// else `NAME`. An empty value counts as none, as in `${NAME:-default}` of a shell.
     ///

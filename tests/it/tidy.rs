@@ -18,7 +18,7 @@ const LEVELS: [(u8, &[&str]); 9] = [
 ];
 
 /// Cores that take data and `now`: no async, no clock, no environment.
-const PURE: [&str; 25] = [
+const PURE: [&str; 28] = [
     "collect/filter.rs",
     "collect/watermark.rs",
     "config/decode.rs",
@@ -40,6 +40,9 @@ const PURE: [&str; 25] = [
     "logs/framing.rs",
     "logs/scanner.rs",
     "metrics/text.rs",
+    "retention/archive/form.rs",
+    "retention/archive/layout.rs",
+    "retention/archive/segment.rs",
     "retention/plan.rs",
     "series/families.rs",
     "series/record.rs",
