@@ -164,7 +164,7 @@ impl Run {
             files.sort_by_key(|file| layout::numbered(file).map(|(number, _)| number));
             for file in files {
                 let Some((number, kind)) = layout::numbered(&file) else { continue };
-                if !segments.last().is_some_and(|last| (&last.folder, last.number) == (&folder, number)) {
+                if segments.last().is_none_or(|last| (&last.folder, last.number) != (&folder, number)) {
                     segments.push(Segment { folder: folder.clone(), number, file: None, has_receipt: false });
                 }
                 let Some(segment) = segments.last_mut() else { continue };
