@@ -18,6 +18,7 @@ mod compat;
 pub mod control;
 pub mod document;
 mod history;
+pub mod logs;
 mod metrics;
 mod page;
 mod probes;

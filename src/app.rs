@@ -170,14 +170,14 @@ fn start(
     registry.register_collector(Box::new(engine.families()));
     overflow.0.push(engine.families());
     registry.register_collector(Box::new(overflow));
-    let caught_up = engine.caught_up();
+    let (caught_up, samples) = (engine.caught_up(), engine.samples());
     let stop = shutdown.token();
     supervisor.spawn_thread("logs", move || engine.run(stop)).map_err(AppError::Runtime)?;
 
     let heartbeat = Heartbeat::new(Instant::now());
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));
 
-    let control = control(listeners.control, &config, &health.board, requests);
+    let control = control(listeners.control, &config, &health.board, requests, admin::logs::router(samples));
     let surface = Surface {
         board: health.board,
         history: health.history,
@@ -208,10 +208,11 @@ fn control(
     config: &Config,
     board: &Arc<Board>,
     reload: Requests,
+    more: Router,
 ) -> Option<(std::net::TcpListener, Router)> {
     let (listener, token) = listener.zip(config.token.clone())?;
     let control = Control { board: Arc::clone(board), token, reload };
-    Some((listener, admin::control::router(Arc::new(control), Router::new())))
+    Some((listener, admin::control::router(Arc::new(control), more)))
 }
 
 fn serve_admin(

@@ -3,30 +3,16 @@
 //! The form of each line is found by its first bytes, so one stream may mix all of them. Knows nothing of files.
 
 use crate::logs::console::Console;
+use crate::logs::fault::{Fault, Oddities};
 use crate::logs::framing::{Docker, Frame, Framing, Joined, cri, prefix};
+use crate::logs::lines::{Lines, Piece};
+use crate::logs::outcome::{Outcome, Tally};
 use crate::logs::record::{Line, Plan};
 use crate::logs::scanner::scan;
 use crate::logs::slot::Slot;
 use crate::logs::stack::Following;
 use crate::series::families::Families;
 use crate::series::rules::RuleSet;
-
-/// What became of a line. Each line has exactly one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    /// The rules have seen it.
-    Record,
-    /// It belongs to the line before it, such as a frame of a stack trace.
-    Continuation,
-    /// It is text in no form that is known.
-    Unstructured,
-    /// It begins as JSON and is none.
-    Malformed,
-    /// It is longer than allowed, and was passed over.
-    TooLong,
-    /// There is nothing in it.
-    Blank,
-}
 
 /// Decodes lines and runs rules on them.
 #[derive(Clone, Debug)]
@@ -38,133 +24,204 @@ pub struct Decoder {
     /// The line within a docker frame.
     inner: Vec<u8>,
     max_line: usize,
+    /// What all streams hold of unfinished lines, in bytes.
+    held: usize,
+    /// What is odd about the line.
+    oddities: Oddities,
 }
 
-// === impl Outcome ===
-
-impl Outcome {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [Self::Record, Self::Continuation, Self::Unstructured, Self::Malformed, Self::TooLong, Self::Blank];
-
-    /// The value of the label `outcome`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::Continuation => "continuation",
-            Self::Unstructured => "unstructured",
-            Self::Malformed => "malformed",
-            Self::TooLong => "too_long",
-            Self::Blank => "blank",
-        }
-    }
+/// Where a line stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// All of it, with what runners put before it.
+    whole: &'a [u8],
+    /// The id in a prefix `[agent <id>] `.
+    agent: Option<&'a [u8]>,
 }
 
 // === impl Decoder ===
 
 impl Decoder {
-    /// Prepares for rules. A line of parts may be as long as `max_line`.
+    /// Prepares for rules. A line, and one of parts, may be as long as `max_line`.
     #[must_use]
     pub fn new(rules: RuleSet, max_line: usize) -> Self {
         let plan = Plan::new(rules.fields());
-        Self { slots: vec![Slot::default(); plan.wanted.slots()], plan, rules, docker: Docker::new(), inner: Vec::new(), max_line }
+        Self {
+            slots: vec![Slot::default(); plan.wanted.slots()],
+            plan,
+            rules,
+            docker: Docker::new(),
+            inner: Vec::new(),
+            max_line,
+            held: 0,
+            oddities: Oddities::default(),
+        }
+    }
+
+    /// Cuts the next bytes of a stream into lines, and counts those that end in them.
+    pub fn feed(&mut self, bytes: &[u8], lines: &mut Lines, framing: &mut Framing, families: &mut Families) -> Tally {
+        let mut tally = Tally::default();
+        lines.feed(bytes, self.max_line, |piece, begin| {
+            if begin.has_gap {
+                self.oddities.add(Oddities::ZEROS);
+            }
+            match piece {
+                Piece::Line(line) => self.count(line, begin.at, framing, families, &mut tally),
+                Piece::TooLong => tally.add(Outcome::TooLong, b"", begin.at),
+            }
+        });
+        tally
+    }
+
+    /// Counts the last line of a stream, if that has no end.
+    pub fn finish(&mut self, lines: &mut Lines, framing: &mut Framing, families: &mut Families) -> Tally {
+        let mut tally = Tally::default();
+        let line = lines.finish();
+        if !line.is_empty() {
+            self.count(&line, 0, framing, families, &mut tally);
+        }
+        tally
+    }
+
+    /// Says how much all streams together hold of unfinished lines; the decoder keeps up what it sees itself.
+    pub fn set_held(&mut self, bytes: usize) {
+        self.held = bytes;
+    }
+
+    #[inline]
+    fn count(&mut self, line: &[u8], at: usize, framing: &mut Framing, families: &mut Families, tally: &mut Tally) {
+        if let Some(outcome) = self.line(line, framing, families) {
+            tally.add(outcome, line, at);
+        }
+        tally.odd(std::mem::take(&mut self.oddities));
     }
 
     /// Decodes a line. `None` where it is only a part of one, whose outcome comes with the last part.
     pub fn line(&mut self, line: &[u8], framing: &mut Framing, families: &mut Families) -> Option<Outcome> {
-        let line = bare(line);
+        if !line.is_ascii() && std::str::from_utf8(line).is_err() {
+            self.oddities.add(Oddities::BAD_UTF8);
+        }
+        let whole = line;
+        let line = self.bare(line);
         match line.first() {
             Some(b'{') => {
                 let mut inner = std::mem::take(&mut self.inner);
                 let outcome = match self.docker.parse(line, &mut inner) {
-                    Some(frame) => self.framed(frame, &inner, framing, families),
-                    None => Some(self.json(line, None, framing, families)),
+                    Some(frame) => self.framed(frame, &inner, &inner, framing, families),
+                    None => Some(self.json(line, Place { whole, agent: None }, framing, families)),
                 };
                 self.inner = inner;
                 outcome
             }
             Some(b'0'..=b'9') => match cri(line) {
-                Some((frame, rest)) => self.framed(frame, rest, framing, families),
-                None => Some(self.body(line, framing, families)),
+                Some((frame, rest)) => self.framed(frame, rest, whole, framing, families),
+                None => Some(self.body(line, whole, framing, families)),
             },
-            _ => Some(self.body(line, framing, families)),
+            _ => Some(self.body(line, whole, framing, families)),
         }
     }
 
     /// A part of a line, or all of it, that came in a runtime's frame.
-    fn framed(&mut self, frame: Frame, part: &[u8], framing: &mut Framing, families: &mut Families) -> Option<Outcome> {
-        match framing.join(frame, part, self.max_line) {
+    fn framed(&mut self, frame: Frame, part: &[u8], whole: &[u8], framing: &mut Framing, families: &mut Families) -> Option<Outcome> {
+        match framing.join(frame, part, self.max_line, &mut self.held) {
             Joined::NotYet => None,
-            Joined::Whole => Some(self.body(bare(part), framing, families)),
+            Joined::Whole => Some(self.body(part, whole, framing, families)),
             Joined::TooLong => Some(Outcome::TooLong),
-            Joined::Parts(bytes) => {
-                let outcome = self.body(bare(&bytes), framing, families);
-                framing.give_back(frame, bytes);
-                Some(outcome)
-            }
+            Joined::Parts(bytes) => Some(self.body(&bytes, &bytes, framing, families)),
         }
     }
 
     /// A line without a frame.
-    fn body(&mut self, line: &[u8], framing: &mut Framing, families: &mut Families) -> Outcome {
+    fn body(&mut self, line: &[u8], whole: &[u8], framing: &mut Framing, families: &mut Families) -> Outcome {
+        let line = self.bare(line);
         match prefix(line) {
-            Some((agent, rest)) => self.text(bare(rest), Some(agent), framing, families),
-            None => self.text(line, None, framing, families),
+            Some((agent, rest)) => {
+                let rest = self.bare(rest);
+                self.text(rest, Place { whole, agent: Some(agent) }, framing, families)
+            }
+            None => self.text(line, Place { whole, agent: None }, framing, families),
         }
     }
 
-    fn text(&mut self, line: &[u8], agent: Option<&[u8]>, framing: &mut Framing, families: &mut Families) -> Outcome {
+    fn text(&mut self, line: &[u8], place: Place<'_>, framing: &mut Framing, families: &mut Families) -> Outcome {
         if line.first() == Some(&b'{') {
-            return self.json(line, agent, framing, families);
+            return self.json(line, place, framing, families);
         }
         if line.trim_ascii().is_empty() {
             framing.following.blank();
             return Outcome::Blank;
         }
         if let Some(console) = Console::parse(line) {
-            return self.console(console, agent, framing, families);
+            return self.console(console, place, framing, families);
         }
         if framing.following.takes(line) { Outcome::Continuation } else { Outcome::Unstructured }
     }
 
-    fn json(&mut self, line: &[u8], agent: Option<&[u8]>, framing: &mut Framing, families: &mut Families) -> Outcome {
+    fn json(&mut self, line: &[u8], place: Place<'_>, framing: &mut Framing, families: &mut Families) -> Outcome {
         framing.following = Following::Nothing;
-        if scan(&self.plan.wanted, line, &mut self.slots).is_err() {
-            return Outcome::Malformed;
+        match scan(&self.plan.wanted, line, &mut self.slots) {
+            Ok(oddities) => self.oddities.add(oddities),
+            Err(fault) => return place.malformed(line, fault),
         }
-        let record = Line { plan: &self.plan, json: line, slots: &self.slots, console: None, agent };
+        let record = Line { plan: &self.plan, json: line, slots: &self.slots, console: None, agent: place.agent };
         self.rules.apply(&record, families);
         Outcome::Record
     }
 
-    fn console(&mut self, mut console: Console<'_>, agent: Option<&[u8]>, framing: &mut Framing, families: &mut Families) -> Outcome {
+    fn console(&mut self, mut console: Console<'_>, place: Place<'_>, framing: &mut Framing, families: &mut Families) -> Outcome {
         framing.following = if console.is_error() { Following::Trace } else { Following::Nothing };
         if console.fields.is_empty() {
             self.slots.fill(Slot::default());
-        } else if scan(&self.plan.wanted, console.fields, &mut self.slots).is_err() {
-            // A message may hold a tab and a brace; what begins as fields do is broken JSON.
-            if console.fields.starts_with(b"{\"") {
-                return Outcome::Malformed;
+        } else {
+            match scan(&self.plan.wanted, console.fields, &mut self.slots) {
+                Ok(oddities) => self.oddities.add(oddities),
+                // A message may hold a tab and a brace; what begins as fields do is broken JSON.
+                Err(fault) if console.fields.starts_with(b"{\"") => return place.malformed(console.fields, fault),
+                Err(_) => {
+                    console = console.without_fields();
+                    self.slots.fill(Slot::default());
+                }
             }
-            console = console.without_fields();
-            self.slots.fill(Slot::default());
         }
-        let record = Line { plan: &self.plan, json: console.fields, slots: &self.slots, console: Some(console), agent };
+        let record = Line { plan: &self.plan, json: console.fields, slots: &self.slots, console: Some(console), agent: place.agent };
         self.rules.apply(&record, families);
         Outcome::Record
     }
+
+    /// A line without what surrounds it: a byte order mark, zeros before it, a carriage return and blanks behind it.
+    #[inline]
+    fn bare<'a>(&mut self, line: &'a [u8]) -> &'a [u8] {
+        match line {
+            [0 | 0xEF, ..] | [.., b'\r' | b' ' | 0] => self.strip(line),
+            _ => line,
+        }
+    }
+
+    #[cold]
+    fn strip<'a>(&mut self, mut line: &'a [u8]) -> &'a [u8] {
+        loop {
+            let (rest, oddity) = match line {
+                [0, rest @ ..] | [rest @ .., 0] => (rest, Oddities::ZEROS),
+                [0xEF, 0xBB, 0xBF, rest @ ..] => (rest, Oddities::BYTE_ORDER_MARK),
+                [rest @ .., b'\r'] => (rest, Oddities::CARRIAGE_RETURN),
+                [rest @ .., b' '] => (rest, Oddities::default()),
+                _ => return line,
+            };
+            self.oddities.add(oddity);
+            line = rest;
+        }
+    }
 }
 
-/// A line without what surrounds it: a byte order mark, zeros before it, a carriage return and blanks behind it.
-fn bare(line: &[u8]) -> &[u8] {
-    let mut line = line;
-    while let [0, rest @ ..] | [0xEF, 0xBB, 0xBF, rest @ ..] = line {
-        line = rest;
+// === impl Place ===
+
+impl Place<'_> {
+    /// A fault in a part of the line, as one of the whole line.
+    #[cold]
+    fn malformed(&self, part: &[u8], fault: Fault) -> Outcome {
+        let before = part.first().and_then(|first| self.whole.element_offset(first)).unwrap_or(0);
+        Outcome::Malformed(Fault { at: before + fault.at, ..fault })
     }
-    while let [rest @ .., b'\r' | b' ' | 0] = line {
-        line = rest;
-    }
-    line
 }
 
 #[cfg(test)]

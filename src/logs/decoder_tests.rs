@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::environment::Environment;
 use crate::config::{Request, load};
+use crate::logs::fault::Reason;
 
 /// The decoder with the rules of the profile, all facts told by logs.
 fn decoder() -> (Decoder, Families) {
@@ -86,8 +87,11 @@ fn text_that_no_logger_wrote_is_unstructured() {
         ("Usage of /app/agent:", Outcome::Unstructured),
         ("  -project-id string", Outcome::Unstructured),
         ("\u{fffd}\u{1}\u{2}", Outcome::Unstructured),
-        (r#"{"severity":"INFO","message":"cut o"#, Outcome::Malformed),
-        ("2026-04-04T09:06:10.320Z\tINFO\tlog/compat.go:75\tnext\t{\"a\": ", Outcome::Malformed),
+        (r#"{"severity":"INFO","message":"cut o"#, Outcome::Malformed(Fault { reason: Reason::Truncated, at: 35 })),
+        (
+            "2026-04-04T09:06:10.320Z\tINFO\tlog/compat.go:75\tnext\t{\"a\": ",
+            Outcome::Malformed(Fault { reason: Reason::Truncated, at: 57 }),
+        ),
         ("2026-04-04T09:06:10.320Z\tINFO\tlog/compat.go:75\ttemplate\t{{x}}", Outcome::Record),
         ("   \t ", Outcome::Blank),
         ("[agent 7] ", Outcome::Blank),
@@ -128,6 +132,59 @@ fn every_sample_is_explained() {
             (records, continuations, records + continuations),
             "{name}"
         );
+    }
+}
+
+/// The reason, and the byte at which it was noticed.
+#[track_caller]
+fn check_fault(line: &str, reason: Reason, at: usize) {
+    check(&[(line, Outcome::Malformed(Fault { reason, at }))]);
+}
+
+#[test]
+fn what_is_wrong_with_a_line_is_told_with_its_place() {
+    check_fault(r#"{"a":"#, Reason::Truncated, 5);
+    check_fault(r#"{"a":"x"#, Reason::Truncated, 7);
+    check_fault(r#"{"a":tru"#, Reason::Truncated, 8);
+    check_fault(r#"{"a":"\u00"#, Reason::Truncated, 10);
+    check_fault(r#"{"a":1}}"#, Reason::Syntax, 7);
+    check_fault(r#"{"a":True}"#, Reason::Syntax, 5);
+    check_fault(r#"{"a":"\x"}"#, Reason::BadEscape, 7);
+    check_fault(r#"{"a":"\u00g0"}"#, Reason::BadEscape, 10);
+    check_fault(r#"{"a":"\ud800\uzzzz"}"#, Reason::BadEscape, 14);
+    check_fault("{\"a\":\"\t\"}", Reason::ControlCharacter, 6);
+    check_fault(r#"{"a":NaN}"#, Reason::NotANumber, 5);
+    check_fault(r#"{"a":[-Infinity]}"#, Reason::NotANumber, 7);
+    check_fault(&format!("{{\"a\":{}", "[".repeat(10_000)), Reason::TooDeep, 131);
+    check_fault("{\"a\":{\"b\":", Reason::Truncated, 10);
+    // Within what runtimes and runners put around it.
+    check_fault(r#"  2026-04-04T09:06:00.1Z stderr F [agent 7] {"a":nix}"#.trim_start(), Reason::Syntax, 48);
+    check_fault("\u{feff}[agent 7] {\"a\":1", Reason::Truncated, 19);
+    check_fault(r#"{"log":"{\"a\":?}\n","stream":"stderr","time":"t"}"#, Reason::Syntax, 5);
+}
+
+#[test]
+fn what_was_put_right_is_counted_and_the_line_too() {
+    for (line, name) in [
+        (&b"{\"a\":\"\xff\"}"[..], "bad_utf8"),
+        (b"\xef\xbb\xbf{}", "byte_order_mark"),
+        (b"\0\0{}", "zeros"),
+        (b"{}\r", "carriage_return"),
+        (br#"{"level":"info","level":"warn"}"#, "duplicate_key"),
+        (br#"{"http":{"status":1},"http":{"status":2}}"#, ""),
+        (br#"{"message":"\ud800"}"#, "lone_surrogate"),
+        (br#"{"message":"\udc00\ud800"}"#, "lone_surrogate"),
+        (br#"{"message":"\ud83d\ude00"}"#, ""),
+        (br#"{"duration":1e400}"#, "number_range"),
+        (br#"{"duration":-1e308}"#, ""),
+        (br#"{"\u006c\u0065vel":"info"}"#, ""),
+    ] {
+        let (mut decoder, mut families) = decoder();
+        let (mut lines, mut framing) = (Lines::default(), Framing::default());
+        let tally = decoder.feed(&[line, b"\n"].concat(), &mut lines, &mut framing, &mut families);
+        let found: Vec<&str> =
+            Oddities::NAMES.into_iter().zip(tally.oddities).filter(|(_, count)| *count > 0).map(|(name, _)| name).collect();
+        assert_eq!((found.join(","), tally.outcomes[0]), (name.to_owned(), 1), "{}", String::from_utf8_lossy(line));
     }
 }
 

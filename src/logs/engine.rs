@@ -14,6 +14,7 @@ use crate::config::logs::{InputKind, Logs};
 use crate::logs::decoder::Decoder;
 use crate::logs::keeper::Keeper;
 use crate::logs::metrics::{InputSeries, SnapshotMetrics};
+use crate::logs::samples::Samples;
 use crate::logs::shard::{FileInput, Shard};
 use crate::logs::state::{Saved, Shared};
 use crate::logs::stdin::{Stdin, read_stdin};
@@ -88,7 +89,7 @@ impl Engine {
                     let start = is_first.then_some(input.start);
                     inputs.push(FileInput { name: input.name.clone(), globs: globs.clone(), start, series });
                 }
-                InputKind::Stdin => stdin = Some(Stdin { series, decoder: decoder.clone(), max_line: config.max_line }),
+                InputKind::Stdin => stdin = Some(Stdin { series, decoder: decoder.clone() }),
             }
         }
         let mut positions = Vec::new();
@@ -107,6 +108,12 @@ impl Engine {
     #[must_use]
     pub fn families(&self) -> SharedFamilies {
         self.shared.families.clone()
+    }
+
+    /// The last lines that told nothing.
+    #[must_use]
+    pub fn samples(&self) -> Samples {
+        self.shared.samples.clone()
     }
 
     /// Registers the metrics that are not among [`Engine::families`].

@@ -2,6 +2,8 @@
 //!
 //! Each line is looked at by itself, so that one stream may mix them.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 use crate::logs::scanner::scan;
@@ -13,6 +15,11 @@ use crate::logs::wanted::{SlotId, Wanted};
 const PREFIXES: [&[u8]; 3] = [b"[agent ", b"[validate-doc ", b"[test "];
 /// No id of a run is longer.
 const MAX_ID: usize = 128;
+/// Parts whose last one does not come for so long belong to a writer that died. A runtime writes all parts of a line at
+/// once; Vector waits as long.
+pub const PARTIAL_LIMIT: Duration = Duration::from_secs(30);
+/// So much is held of unfinished lines, over all streams of a thread: 64 lines of the longest kind that was seen.
+pub const MAX_HELD: usize = 16 * 1024 * 1024;
 
 /// What a stream remembers between two lines.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -28,6 +35,9 @@ pub struct Framing {
 pub struct Partial {
     bytes: Vec<u8>,
     too_long: bool,
+    /// Since when no part has come, as far as somebody has looked.
+    #[serde(skip)]
+    since: Option<Instant>,
 }
 
 /// What a runtime's frame says of the line within it.
@@ -55,7 +65,7 @@ pub enum Joined {
     NotYet,
     /// It is the last part, and there was no other.
     Whole,
-    /// All parts of it; give the memory back by [`Framing::give_back`].
+    /// All parts of it.
     Parts(Vec<u8>),
     /// Its parts together were too long.
     TooLong,
@@ -64,36 +74,72 @@ pub enum Joined {
 // === impl Framing ===
 
 impl Framing {
-    /// Adds a part to its line.
-    pub fn join(&mut self, frame: Frame, part: &[u8], max_line: usize) -> Joined {
+    /// Adds a part to its line. `held` is what all streams hold of unfinished lines, and is kept up.
+    pub fn join(&mut self, frame: Frame, part: &[u8], max_line: usize, held: &mut usize) -> Joined {
         let partial = &mut self.partials[usize::from(frame.is_stderr)];
-        if !frame.is_partial && partial.bytes.is_empty() && !partial.too_long {
+        if !frame.is_partial && partial.is_empty() {
             return Joined::Whole;
         }
-        if partial.bytes.len() + part.len() > max_line {
+        partial.since = None;
+        if partial.bytes.len() + part.len() > max_line || *held + part.len() > MAX_HELD {
             partial.too_long = true;
+            *held = held.saturating_sub(partial.bytes.len());
             partial.bytes = Vec::new();
         }
         if !partial.too_long {
             partial.bytes.extend_from_slice(part);
+            *held += part.len();
         }
         if frame.is_partial {
             return Joined::NotYet;
         }
-        if std::mem::take(&mut partial.too_long) { Joined::TooLong } else { Joined::Parts(std::mem::take(&mut partial.bytes)) }
+        let Partial { bytes, too_long, .. } = std::mem::take(partial);
+        *held = held.saturating_sub(bytes.len());
+        if too_long { Joined::TooLong } else { Joined::Parts(bytes) }
     }
 
-    /// Keeps the memory of a joined line for the next one, if it is not much.
-    pub fn give_back(&mut self, frame: Frame, mut bytes: Vec<u8>) {
-        if bytes.capacity() <= 64 * 1024 {
-            bytes.clear();
-            self.partials[usize::from(frame.is_stderr)].bytes = bytes;
+    /// Gives up lines of which nothing has come for [`PARTIAL_LIMIT`]; to be asked every second or so. How many.
+    pub fn expire(&mut self, now: Instant) -> u32 {
+        let mut dropped = 0;
+        for partial in self.partials.iter_mut().filter(|partial| !partial.is_empty()) {
+            if now.saturating_duration_since(*partial.since.get_or_insert(now)) >= PARTIAL_LIMIT {
+                *partial = Partial::default();
+                dropped += 1;
+            }
         }
+        dropped
+    }
+
+    /// Gives up all unfinished lines, because nothing more will come. How many.
+    pub fn give_up(&mut self) -> u32 {
+        let pending = self.partials.iter().filter(|partial| !partial.is_empty()).count();
+        self.partials = <[Partial; 2]>::default();
+        u32::try_from(pending).unwrap_or(0)
+    }
+
+    /// Whether parts of a line wait for the rest.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.partials.iter().any(|partial| !partial.is_empty())
+    }
+
+    /// How many bytes of unfinished lines are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.partials.iter().map(|partial| partial.bytes.len()).sum()
     }
 
     /// Takes what the file before this one left over: a line may begin in the one and end in the other.
     pub fn inherit(&mut self, before: &mut Self) {
         *self = std::mem::take(before);
+    }
+}
+
+// === impl Partial ===
+
+impl Partial {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.too_long
     }
 }
 
@@ -224,18 +270,44 @@ mod tests {
     fn parts_are_joined_for_each_stream_and_bounded() {
         let (out, err) = (Frame { is_stderr: false, is_partial: true }, Frame { is_stderr: true, is_partial: true });
         let last = |frame: Frame| Frame { is_partial: false, ..frame };
-        let mut framing = Framing::default();
-        assert!(matches!(framing.join(last(out), b"whole", 8), Joined::Whole));
-        assert!(matches!(framing.join(out, b"ab", 8), Joined::NotYet));
-        assert!(matches!(framing.join(err, b"12", 8), Joined::NotYet));
-        assert!(matches!(framing.join(last(out), b"cd", 8), Joined::Parts(bytes) if bytes == b"abcd"));
-        assert!(matches!(framing.join(last(err), b"34", 8), Joined::Parts(bytes) if bytes == b"1234"));
+        let (mut framing, mut held) = (Framing::default(), 0);
+        let mut join = |framing: &mut Framing, frame, part: &[u8]| framing.join(frame, part, 8, &mut held);
+        assert!(matches!(join(&mut framing, last(out), b"whole"), Joined::Whole));
+        assert!(matches!(join(&mut framing, out, b"ab"), Joined::NotYet));
+        assert!(matches!(join(&mut framing, err, b"12"), Joined::NotYet));
+        assert_eq!(framing.held(), 4);
+        assert!(matches!(join(&mut framing, last(out), b"cd"), Joined::Parts(bytes) if bytes == b"abcd"));
+        assert!(matches!(join(&mut framing, last(err), b"34"), Joined::Parts(bytes) if bytes == b"1234"));
         for _ in 0..1000 {
-            assert!(matches!(framing.join(out, b"abcdefg", 8), Joined::NotYet));
-            assert!(framing.partials[0].bytes.capacity() <= 16);
+            assert!(matches!(join(&mut framing, out, b"abcdefg"), Joined::NotYet));
+            assert!(framing.held() <= 8);
         }
-        assert!(matches!(framing.join(last(out), b"", 8), Joined::TooLong));
-        assert!(matches!(framing.join(last(out), b"next", 8), Joined::Whole));
+        assert!(matches!(join(&mut framing, last(out), b""), Joined::TooLong));
+        assert!(matches!(join(&mut framing, last(out), b"next"), Joined::Whole));
+        assert_eq!(held, 0);
+    }
+
+    #[test]
+    fn unfinished_lines_of_all_streams_together_are_bounded() {
+        let part = Frame { is_stderr: false, is_partial: true };
+        let (mut streams, mut held) = (vec![Framing::default(); 64], 0);
+        for framing in &mut streams {
+            framing.join(part, &vec![b'x'; 1024 * 1024], 2 * 1024 * 1024, &mut held);
+        }
+        assert_eq!(streams.iter().map(Framing::held).sum::<usize>(), MAX_HELD);
+        assert_eq!(held, MAX_HELD);
+    }
+
+    #[test]
+    fn a_part_whose_end_never_comes_is_given_up() {
+        let part = Frame { is_stderr: false, is_partial: true };
+        let (mut framing, mut held, start) = (Framing::default(), 0, Instant::now());
+        framing.join(part, b"a", 8, &mut held);
+        assert_eq!((framing.expire(start), framing.expire(start + PARTIAL_LIMIT / 2)), (0, 0));
+        framing.join(part, b"b", 8, &mut held);
+        assert_eq!((framing.expire(start + PARTIAL_LIMIT), framing.is_pending()), (0, true));
+        assert_eq!((framing.expire(start + 2 * PARTIAL_LIMIT), framing.is_pending()), (1, false));
+        assert_eq!(framing.expire(start + 4 * PARTIAL_LIMIT), 0);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 
 use crate::config::rules::{DEFAULT_SERIES_LIMIT, Metric, MetricKind};
-use crate::logs::decoder::Outcome;
+use crate::logs::fault::{Oddities, Reason};
+use crate::logs::outcome::{Outcome, Tally};
 use crate::series::families::{DeclareError, Families, SeriesId};
 
 /// How a file was rotated.
@@ -37,19 +38,15 @@ pub enum Trouble {
 /// The series of one input.
 #[derive(Clone, Debug)]
 pub struct InputSeries {
-    outcomes: [SeriesId; 6],
+    outcomes: [SeriesId; Outcome::NAMES.len()],
+    malformed: [SeriesId; Reason::ALL.len()],
+    repaired: [SeriesId; Oddities::NAMES.len()],
     bytes: SeriesId,
     lost: SeriesId,
     rotations: [SeriesId; 2],
     troubles: [SeriesId; 5],
     files: SeriesId,
     lag: SeriesId,
-}
-
-/// What a buffer had in it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    outcomes: [u32; 6],
 }
 
 /// What is not kept over a restart.
@@ -123,22 +120,27 @@ impl InputSeries {
             Ok::<SeriesId, DeclareError>(families.series(family, &values))
         };
         let counter = MetricKind::Counter;
-        let mut outcome =
-            |outcome: Outcome| series("bellwether_log_lines_total", "Log lines by outcome", counter, Some(("outcome", outcome.name())));
-        let [a, b, c, d, e, f] = Outcome::ALL;
-        let outcomes = [outcome(a)?, outcome(b)?, outcome(c)?, outcome(d)?, outcome(e)?, outcome(f)?];
-        let mut rotation = |kind| {
+        let outcomes =
+            each(Outcome::NAMES, |name| series("bellwether_log_lines_total", "Log lines by outcome", counter, Some(("outcome", name))))?;
+        let malformed = each(Reason::ALL.map(Reason::name), |name| {
+            let help = "Log lines, or begins of them, that told nothing, by what is wrong with them";
+            series("bellwether_log_malformed_total", help, counter, Some(("reason", name)))
+        })?;
+        let repaired = each(Oddities::NAMES, |name| {
+            let help = "Log lines in which something was put right before they counted";
+            series("bellwether_log_repaired_total", help, counter, Some(("repair", name)))
+        })?;
+        let rotations = each(["rename", "truncate"], |kind| {
             series("bellwether_log_rotations_total", "Rotations of log files that were seen, by kind", counter, Some(("kind", kind)))
-        };
-        let rotations = [rotation("rename")?, rotation("truncate")?];
-        let mut trouble = |trouble: Trouble| {
+        })?;
+        let troubles = each(Trouble::ALL.map(Trouble::name), |name| {
             let help = "Log files that could not be read, by reason; each counts once until it can be read again";
-            series("bellwether_log_file_errors_total", help, counter, Some(("reason", trouble.name())))
-        };
-        let [a, b, c, d, e] = Trouble::ALL;
-        let troubles = [trouble(a)?, trouble(b)?, trouble(c)?, trouble(d)?, trouble(e)?];
+            series("bellwether_log_file_errors_total", help, counter, Some(("reason", name)))
+        })?;
         Ok(Self {
             outcomes,
+            malformed,
+            repaired,
             rotations,
             troubles,
             bytes: series("bellwether_log_bytes_total", "Bytes of log lines that were counted", counter, None)?,
@@ -150,10 +152,10 @@ impl InputSeries {
 
     /// Adds what a buffer had in it.
     pub fn commit(&self, tally: &Tally, bytes: u64, families: &mut Families) {
-        for (series, count) in self.outcomes.iter().zip(tally.outcomes) {
-            if count > 0 {
-                families.add(*series, f64::from(count));
-            }
+        let all = self.outcomes.iter().zip(&tally.outcomes);
+        let all = all.chain(self.malformed.iter().zip(&tally.reasons)).chain(self.repaired.iter().zip(&tally.oddities));
+        for (series, count) in all.filter(|(_, count)| **count > 0) {
+            families.add(*series, f64::from(*count));
         }
         families.add(self.bytes, amount(bytes));
     }
@@ -181,18 +183,18 @@ impl InputSeries {
     }
 }
 
+/// A series for each name.
+fn each<const N: usize>(
+    names: [&str; N],
+    mut series: impl FnMut(&str) -> Result<SeriesId, DeclareError>,
+) -> Result<[SeriesId; N], DeclareError> {
+    let made = names.iter().map(|name| series(name)).collect::<Result<Vec<_>, _>>()?;
+    Ok(std::array::from_fn(|position| made[position]))
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counters are f64; sizes are below 2^53 for any log there is")]
 fn amount(count: u64) -> f64 {
     count as f64
-}
-
-// === impl Tally ===
-
-impl Tally {
-    /// Counts a line.
-    pub fn add(&mut self, outcome: Outcome) {
-        self.outcomes[outcome as usize] += 1;
-    }
 }
 
 // === impl SnapshotMetrics ===

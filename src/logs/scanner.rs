@@ -3,41 +3,31 @@
 //! Strict as RFC 8259 is, with two freedoms: bytes that are no UTF-8 and lone surrogates are let through, because a
 //! line with one bad character still tells what happened. Knows nothing of what the fields mean.
 
+use crate::logs::fault::{Fault, Oddities, Reason};
 use crate::logs::slot::{Kind, Slot, unescape};
 use crate::logs::wanted::{Key, LevelId, Wanted, first_word};
 
 /// Deeper nesting is refused. The same depth as `serde_json` allows.
 const MAX_DEPTH: u32 = 127;
+/// A number without an exponent and with no more characters than this is below the largest 64-bit float.
+const MAX_PLAIN_DIGITS: usize = 308;
 
-/// Why a line is no JSON object.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Malformed {
-    /// Something that does not belong there.
-    #[error("not JSON at byte {0}")]
-    Syntax(usize),
-    /// The line ends too early.
-    #[error("the line ends within its JSON")]
-    CutOff,
-    /// Nested too deeply.
-    #[error("nested too deeply at byte {0}")]
-    TooDeep(usize),
-}
-
-/// Scans a line that is one JSON object. The slots of what it does not have become [`Kind::Missing`].
+/// Scans a line that is one JSON object. The slots of what it does not have become [`Kind::Missing`]. Gives what is odd
+/// about it: of keys that come twice, only those that are wanted are noticed.
 ///
 /// # Errors
 /// Where and why it is none; the slots are of no use then.
-pub fn scan(wanted: &Wanted, line: &[u8], slots: &mut [Slot]) -> Result<(), Malformed> {
+pub fn scan(wanted: &Wanted, line: &[u8], slots: &mut [Slot]) -> Result<Oddities, Fault> {
     slots.fill(Slot::default());
     if u32::try_from(line.len()).is_err() {
-        return Err(Malformed::TooDeep(0));
+        return Err(Fault { reason: Reason::TooLong, at: 0 });
     }
-    let mut cursor = Cursor { wanted, bytes: line, at: 0, slots };
+    let mut cursor = Cursor { wanted, bytes: line, at: 0, slots, oddities: Oddities::default() };
     cursor.space();
     cursor.expect(b'{')?;
     cursor.wanted_object(0, 1)?;
     cursor.space();
-    if cursor.at == line.len() { Ok(()) } else { Err(Malformed::Syntax(cursor.at)) }
+    if cursor.at == line.len() { Ok(cursor.oddities) } else { Err(cursor.unexpected()) }
 }
 
 struct Cursor<'a> {
@@ -45,6 +35,7 @@ struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     slots: &'a mut [Slot],
+    oddities: Oddities,
 }
 
 /// A string within the line, without its quotes.
@@ -59,7 +50,7 @@ struct Span {
 
 impl Cursor<'_> {
     /// An object whose keys may be wanted; its brace has been read.
-    fn wanted_object(&mut self, level: LevelId, depth: u32) -> Result<(), Malformed> {
+    fn wanted_object(&mut self, level: LevelId, depth: u32) -> Result<(), Fault> {
         self.space();
         if self.eat(b'}') {
             return Ok(());
@@ -102,14 +93,16 @@ impl Cursor<'_> {
         wanted.find(level, raw, word)
     }
 
-    fn wanted_value(&mut self, key: &Key, depth: u32) -> Result<(), Malformed> {
+    fn wanted_value(&mut self, key: &Key, depth: u32) -> Result<(), Fault> {
         let start = self.at;
         let slot = match key.level {
             None => self.value(depth)?,
             Some(level) => {
                 // The key may have come before: the last one counts, with all that is in it.
                 for slot in self.wanted.below(level) {
-                    self.slots[*slot] = Slot::default();
+                    if std::mem::take(&mut self.slots[*slot]).kind != Kind::Missing {
+                        self.oddities.add(Oddities::DUPLICATE_KEY);
+                    }
                 }
                 if self.eat(b'{') {
                     self.deeper(depth)?;
@@ -120,14 +113,16 @@ impl Cursor<'_> {
                 }
             }
         };
-        if let Some(position) = key.slot {
-            self.slots[position] = slot;
+        if let Some(position) = key.slot
+            && std::mem::replace(&mut self.slots[position], slot).kind != Kind::Missing
+        {
+            self.oddities.add(Oddities::DUPLICATE_KEY);
         }
         Ok(())
     }
 
     /// Any value.
-    fn value(&mut self, depth: u32) -> Result<Slot, Malformed> {
+    fn value(&mut self, depth: u32) -> Result<Slot, Fault> {
         let start = self.at;
         let kind = match self.peek()? {
             b'"' => {
@@ -153,13 +148,13 @@ impl Cursor<'_> {
             b't' => self.literal(b"true", Kind::True)?,
             b'f' => self.literal(b"false", Kind::False)?,
             b'n' => self.literal(b"null", Kind::Null)?,
-            _ => return Err(Malformed::Syntax(self.at)),
+            _ => return Err(self.unexpected()),
         };
         Ok(Slot::new(kind, start, self.at))
     }
 
     /// An object of which nothing is wanted.
-    fn object(&mut self, depth: u32) -> Result<(), Malformed> {
+    fn object(&mut self, depth: u32) -> Result<(), Fault> {
         self.at += 1;
         self.space();
         if self.eat(b'}') {
@@ -181,7 +176,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn list(&mut self, depth: u32) -> Result<(), Malformed> {
+    fn list(&mut self, depth: u32) -> Result<(), Fault> {
         self.at += 1;
         self.space();
         if self.eat(b']') {
@@ -200,11 +195,11 @@ impl Cursor<'_> {
 
     /// The rest of a string whose opening quote has been read.
     #[inline]
-    fn string(&mut self) -> Result<Span, Malformed> {
+    fn string(&mut self) -> Result<Span, Fault> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            self.at = special(self.bytes, self.at).ok_or(Malformed::CutOff)?;
+            self.at = special(self.bytes, self.at).ok_or_else(|| self.cut_off())?;
             match self.bytes[self.at] {
                 b'"' => {
                     let end = self.at;
@@ -215,28 +210,42 @@ impl Cursor<'_> {
                     escaped = true;
                     self.escape()?;
                 }
-                _ => return Err(Malformed::Syntax(self.at)),
+                _ => return Err(Fault { reason: Reason::ControlCharacter, at: self.at }),
             }
         }
     }
 
-    fn escape(&mut self) -> Result<(), Malformed> {
+    fn escape(&mut self) -> Result<(), Fault> {
         self.at += 1;
         match self.peek()? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
             b'u' => {
-                let digits = self.bytes.get(self.at + 1..self.at + 5).ok_or(Malformed::CutOff)?;
-                if let Some(bad) = digits.iter().position(|digit| !digit.is_ascii_hexdigit()) {
-                    return Err(Malformed::Syntax(self.at + 1 + bad));
-                }
+                let code = self.code_unit(self.at + 1)?;
                 self.at += 5;
+                let pair = (0xD800..0xDC00).contains(&code) && self.bytes[self.at..].starts_with(b"\\u");
+                if pair && (0xDC00..0xE000).contains(&self.code_unit(self.at + 2)?) {
+                    self.at += 6;
+                } else if (0xD800..0xE000).contains(&code) {
+                    self.oddities.add(Oddities::LONE_SURROGATE);
+                }
             }
-            _ => return Err(Malformed::Syntax(self.at)),
+            _ => return Err(Fault { reason: Reason::BadEscape, at: self.at }),
         }
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), Malformed> {
+    /// The four hexadecimal digits behind `\u`.
+    fn code_unit(&self, at: usize) -> Result<u32, Fault> {
+        let digits = self.bytes.get(at..at + 4).ok_or_else(|| self.cut_off())?;
+        let digit = |code: u32, (offset, digit): (usize, &u8)| match char::from(*digit).to_digit(16) {
+            Some(value) => Ok(code << 4 | value),
+            None => Err(Fault { reason: Reason::BadEscape, at: at + offset }),
+        };
+        digits.iter().enumerate().try_fold(0, digit)
+    }
+
+    fn number(&mut self) -> Result<(), Fault> {
+        let start = self.at;
         self.eat(b'-');
         if !self.eat(b'0') {
             self.digits()?;
@@ -247,13 +256,24 @@ impl Cursor<'_> {
         if self.eat(b'e') || self.eat(b'E') {
             let _sign = self.eat(b'+') || self.eat(b'-');
             self.digits()?;
+            self.check_range(start);
+        } else if self.at - start > MAX_PLAIN_DIGITS {
+            self.check_range(start);
         }
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Malformed> {
+    #[cold]
+    fn check_range(&mut self, start: usize) {
+        let number = std::str::from_utf8(&self.bytes[start..self.at]).ok().and_then(|text| text.parse::<f64>().ok());
+        if number.is_some_and(f64::is_infinite) {
+            self.oddities.add(Oddities::NUMBER_RANGE);
+        }
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
         if !self.peek()?.is_ascii_digit() {
-            return Err(Malformed::Syntax(self.at));
+            return Err(self.unexpected());
         }
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
@@ -261,20 +281,20 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    fn literal(&mut self, text: &[u8], kind: Kind) -> Result<Kind, Malformed> {
+    fn literal(&mut self, text: &[u8], kind: Kind) -> Result<Kind, Fault> {
         for byte in text {
             self.expect(*byte)?;
         }
         Ok(kind)
     }
 
-    fn deeper(&self, depth: u32) -> Result<(), Malformed> {
-        if depth < MAX_DEPTH { Ok(()) } else { Err(Malformed::TooDeep(self.at)) }
+    fn deeper(&self, depth: u32) -> Result<(), Fault> {
+        if depth < MAX_DEPTH { Ok(()) } else { Err(Fault { reason: Reason::TooDeep, at: self.at }) }
     }
 
     #[inline]
-    fn peek(&self) -> Result<u8, Malformed> {
-        self.bytes.get(self.at).copied().ok_or(Malformed::CutOff)
+    fn peek(&self) -> Result<u8, Fault> {
+        self.bytes.get(self.at).copied().ok_or_else(|| self.cut_off())
     }
 
     #[inline]
@@ -285,11 +305,28 @@ impl Cursor<'_> {
     }
 
     #[inline]
-    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+    fn expect(&mut self, byte: u8) -> Result<(), Fault> {
         if self.eat(byte) {
             return Ok(());
         }
-        Err(if self.at < self.bytes.len() { Malformed::Syntax(self.at) } else { Malformed::CutOff })
+        Err(self.unexpected())
+    }
+
+    /// What stands here does not belong here.
+    #[cold]
+    fn unexpected(&self) -> Fault {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let reason = match rest {
+            [] => Reason::Truncated,
+            _ if rest.starts_with(b"NaN") || rest.starts_with(b"Infinity") => Reason::NotANumber,
+            _ => Reason::Syntax,
+        };
+        Fault { reason, at: self.at }
+    }
+
+    #[cold]
+    fn cut_off(&self) -> Fault {
+        Fault { reason: Reason::Truncated, at: self.bytes.len() }
     }
 
     #[inline]

@@ -150,6 +150,10 @@ impl Shard {
             self.behind = self.tails.keys().copied().collect();
             self.shared.ready();
         }
+        for tail in self.tails.values_mut() {
+            tail.expire(&self.shared, &self.inputs[tail.input].series, now);
+        }
+        self.decoder.set_held(self.tails.values().map(|tail| tail.position.framing.held()).sum());
         self.let_go(now);
         self.paths.retain(|_, inode| self.tails.contains_key(inode));
         self.tell();
@@ -316,7 +320,7 @@ impl Shard {
     fn turn(&mut self, inode: Inode, now: Instant) -> bool {
         let Some(tail) = self.tails.get_mut(&inode) else { return false };
         let series = &self.inputs[tail.input].series;
-        let mut means = Means { shared: &self.shared, decoder: &mut self.decoder, buffer: &mut self.buffer, max_line: self.max_line };
+        let mut means = Means { shared: &self.shared, decoder: &mut self.decoder, buffer: &mut self.buffer };
         for _ in 0..TURN {
             match tail.step(&mut means, series) {
                 Ok(Step::More) => {}
@@ -354,8 +358,7 @@ impl Shard {
             }
             if let Some(tail) = self.tails.remove(&inode) {
                 let series = &self.inputs[tail.input].series;
-                let mut means =
-                    Means { shared: &self.shared, decoder: &mut self.decoder, buffer: &mut self.buffer, max_line: self.max_line };
+                let mut means = Means { shared: &self.shared, decoder: &mut self.decoder, buffer: &mut self.buffer };
                 tail.finish(&mut means, series);
             }
             self.behind.remove(&inode);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::logs::file::{Inode, Known};
 use crate::logs::framing::Framing;
+use crate::logs::samples::Samples;
 use crate::series::families::{Families, FamiliesState, SharedFamilies};
 
 /// The layout of [`Saved`]. Another one cannot be read.
@@ -51,6 +52,8 @@ pub struct Saved {
 pub struct Shared {
     /// All series.
     pub families: SharedFamilies,
+    /// The last lines that told nothing.
+    pub samples: Samples,
     /// Touched only while `families` is locked.
     positions: Mutex<BTreeMap<Inode, Position>>,
     request: Mutex<Request>,

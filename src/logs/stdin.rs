@@ -7,10 +7,11 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::logs::decoder::{Decoder, Outcome};
+use crate::logs::decoder::Decoder;
 use crate::logs::framing::Framing;
-use crate::logs::lines::{Lines, Piece};
-use crate::logs::metrics::{InputSeries, Tally};
+use crate::logs::lines::Lines;
+use crate::logs::metrics::InputSeries;
+use crate::logs::outcome::Tally;
 use crate::logs::state::Shared;
 use crate::logs::watch::Bell;
 use crate::series::families::Families;
@@ -29,17 +30,13 @@ pub struct Stdin {
     pub series: InputSeries,
     /// Its own decoder, which no other thread has.
     pub decoder: Decoder,
-    /// Longer lines are passed over.
-    pub max_line: usize,
 }
 
 /// A stream that is read once, from its begin to its end.
-#[derive(Debug)]
-pub struct Stream<'a> {
-    decoder: &'a mut Decoder,
+#[derive(Debug, Default)]
+pub struct Stream {
     lines: Lines,
     framing: Framing,
-    max_line: usize,
 }
 
 /// Reads the standard input until it ends or the process stops.
@@ -57,8 +54,8 @@ pub fn read_stdin(stdin: Stdin, shared: &Shared, bell: &Bell) {
 /// # Errors
 /// When it cannot be read.
 pub fn read_until_stop(mut input: File, stdin: Stdin, shared: &Shared, bell: &Bell) -> io::Result<()> {
-    let Stdin { series, mut decoder, max_line } = stdin;
-    let mut stream = Stream::new(&mut decoder, max_line);
+    let Stdin { series, mut decoder } = stdin;
+    let mut stream = Stream::default();
     let mut buffer = vec![0; BUFFER];
     let mut left = LAST_BUFFERS;
     loop {
@@ -74,7 +71,7 @@ pub fn read_until_stop(mut input: File, stdin: Stdin, shared: &Shared, bell: &Be
         }
         let read = if is_ready && left > 0 { input.read(&mut buffer)? } else { 0 };
         let mut families = shared.families.lock();
-        let tally = if read == 0 { stream.finish(&mut families) } else { stream.feed(&buffer[..read], &mut families) };
+        let tally = stream.take(&buffer[..read], &mut decoder, &mut families);
         series.commit(&tally, read as u64, &mut families);
         drop(families);
         shared.changed();
@@ -87,34 +84,14 @@ pub fn read_until_stop(mut input: File, stdin: Stdin, shared: &Shared, bell: &Be
 
 // === impl Stream ===
 
-impl<'a> Stream<'a> {
-    /// Begins a stream.
-    pub fn new(decoder: &'a mut Decoder, max_line: usize) -> Self {
-        Self { decoder, lines: Lines::default(), framing: Framing::default(), max_line }
-    }
-
-    /// Takes the next bytes.
-    pub fn feed(&mut self, bytes: &[u8], families: &mut Families) -> Tally {
-        let mut tally = Tally::default();
-        let Self { decoder, lines, framing, max_line } = self;
-        lines.feed(bytes, *max_line, |piece| {
-            let outcome = match piece {
-                Piece::Line(line) => decoder.line(line, framing, families),
-                Piece::TooLong => Some(Outcome::TooLong),
-            };
-            outcome.into_iter().for_each(|outcome| tally.add(outcome));
-        });
-        tally
-    }
-
-    /// The stream has ended: counts its last line, if that has no end.
-    pub fn finish(&mut self, families: &mut Families) -> Tally {
-        let mut tally = Tally::default();
-        let line = self.lines.finish();
-        if !line.is_empty() {
-            let outcome = self.decoder.line(&line, &mut self.framing, families);
-            outcome.into_iter().for_each(|outcome| tally.add(outcome));
+impl Stream {
+    /// Counts the lines of the next bytes. None are the end: a last line that has no end counts.
+    pub fn take(&mut self, bytes: &[u8], decoder: &mut Decoder, families: &mut Families) -> Tally {
+        if !bytes.is_empty() {
+            return decoder.feed(bytes, &mut self.lines, &mut self.framing, families);
         }
+        let mut tally = decoder.finish(&mut self.lines, &mut self.framing, families);
+        tally.dropped(self.framing.give_up());
         tally
     }
 }

@@ -8,11 +8,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::logs::decoder::{Decoder, Outcome};
+use crate::logs::decoder::Decoder;
 use crate::logs::file::{BEFORE, HEAD, Happened, Known, Mark, Seen, before_of, head_of, read_at};
 use crate::logs::framing::Framing;
-use crate::logs::lines::{Lines, Piece};
-use crate::logs::metrics::{InputSeries, Rotation, Tally};
+use crate::logs::lines::Lines;
+use crate::logs::metrics::{InputSeries, Rotation};
+use crate::logs::outcome::Tally;
 use crate::logs::state::{Position, Shared};
 
 /// What the files of a thread have in common.
@@ -24,8 +25,6 @@ pub struct Means<'a> {
     pub decoder: &'a mut Decoder,
     /// The buffer that all files are read into.
     pub buffer: &'a mut [u8],
-    /// Longer lines are passed over.
-    pub max_line: usize,
 }
 
 /// A file that is followed.
@@ -175,14 +174,7 @@ impl Tail {
         let is_full = read == means.buffer.len();
         let chunk = &means.buffer[marker.len()..read];
         let mut commit = means.shared.commit();
-        let (mut tally, framing) = (Tally::default(), &mut self.position.framing);
-        self.lines.feed(chunk, means.max_line, |piece| {
-            let outcome = match piece {
-                Piece::Line(line) => means.decoder.line(line, framing, &mut commit.families),
-                Piece::TooLong => Some(Outcome::TooLong),
-            };
-            outcome.into_iter().for_each(|outcome| tally.add(outcome));
-        });
+        let tally = means.decoder.feed(chunk, &mut self.lines, &mut self.position.framing, &mut commit.families);
         let end = from + chunk.len() as u64;
         let (old, new) = (self.position.known.offset, end - self.lines.rest().len() as u64);
         if let Some(consumed) = new.checked_sub(from).and_then(|consumed| usize::try_from(consumed).ok()) {
@@ -198,12 +190,15 @@ impl Tail {
         commit.set(&self.position);
         drop(commit);
         means.shared.changed();
+        self.keep_sample(tally, means.shared, old);
         Ok(if is_full { Step::More } else { Step::End(true) })
     }
 
     /// Counts a last line that has no end, when nobody will write to the file any more, and forgets the file.
     pub fn finish(mut self, means: &mut Means<'_>, series: &InputSeries) {
         self.flush(means, series);
+        let dropped = self.position.framing.give_up();
+        self.drop_parts(dropped, means.shared, series);
         let mut commit = means.shared.commit();
         series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
         commit.forget(self.position.known.identity.inode);
@@ -249,17 +244,45 @@ impl Tail {
     }
 
     fn flush(&mut self, means: &mut Means<'_>, series: &InputSeries) {
-        let line = self.lines.finish();
-        if line.is_empty() {
+        let length = self.lines.rest().len() as u64;
+        if length == 0 {
             return;
         }
         let mut commit = means.shared.commit();
-        let mut tally = Tally::default();
-        let outcome = means.decoder.line(&line, &mut self.position.framing, &mut commit.families);
-        outcome.into_iter().for_each(|outcome| tally.add(outcome));
-        series.commit(&tally, line.len() as u64, &mut commit.families);
-        self.position.known.offset += line.len() as u64;
+        let tally = means.decoder.finish(&mut self.lines, &mut self.position.framing, &mut commit.families);
+        series.commit(&tally, length, &mut commit.families);
+        let offset = self.position.known.offset;
+        self.position.known.offset += length;
         commit.set(&self.position);
+        drop(commit);
+        self.keep_sample(tally, means.shared, offset);
+    }
+
+    /// Gives up parts of lines whose last part does not come.
+    pub fn expire(&mut self, shared: &Shared, series: &InputSeries, now: Instant) {
+        if !self.position.framing.is_pending() {
+            return;
+        }
+        let dropped = self.position.framing.expire(now);
+        if dropped > 0 {
+            self.drop_parts(dropped, shared, series);
+        }
+    }
+
+    fn drop_parts(&self, dropped: u32, shared: &Shared, series: &InputSeries) {
+        let mut tally = Tally::default();
+        tally.dropped(dropped);
+        let mut commit = shared.commit();
+        series.commit(&tally, 0, &mut commit.families);
+        commit.set(&self.position);
+        drop(commit);
+        shared.changed();
+    }
+
+    fn keep_sample(&self, tally: Tally, shared: &Shared, base: u64) {
+        if let Some(found) = tally.found {
+            shared.samples.keep(found, &self.position.input, self.position.path.display().to_string(), base);
+        }
     }
 
     /// The mark of the head grows with the file until it is full.

@@ -18,7 +18,7 @@ const LEVELS: [(u8, &[&str]); 9] = [
 ];
 
 /// Cores that take data and `now`: no async, no clock, no environment.
-const PURE: [&str; 28] = [
+const PURE: &[&str] = &[
     "collect/filter.rs",
     "collect/watermark.rs",
     "config/decode.rs",
@@ -37,7 +37,9 @@ const PURE: [&str; 28] = [
     "kubernetes/manifest.rs",
     "kubernetes/rules.rs",
     "logs/console.rs",
+    "logs/fault.rs",
     "logs/framing.rs",
+    "logs/outcome.rs",
     "logs/scanner.rs",
     "metrics/text.rs",
     "retention/archive/form.rs",

@@ -72,7 +72,7 @@ fn the_standard_input_is_read_to_its_end() {
     let rules = RuleSet::compile(&config.rules, &mut families).unwrap();
     let series = InputSeries::declare("app", &mut families).unwrap();
     let (shared, bell) = (Shared::new(families), Bell::default());
-    let stdin = Stdin { series, decoder: Decoder::new(rules, 1024), max_line: 1024 };
+    let stdin = Stdin { series, decoder: Decoder::new(rules, 1024) };
     let (reader, mut writer) = std::io::pipe().unwrap();
     thread::scope(|scope| {
         let running = scope.spawn(|| read_until_stop(File::from(std::os::fd::OwnedFd::from(reader)), stdin, &shared, &bell));
