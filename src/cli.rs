@@ -11,6 +11,7 @@ mod logs;
 mod probe;
 mod retention;
 mod run;
+mod secrets;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -77,6 +78,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Shows what retention policies would do.
     Retention(retention::RetentionArgs),
+    /// Looks after the keys that the application keeps in its database.
+    Secrets(secrets::SecretsArgs),
     /// Writes what belongs to this version: the schema of configuration files, a profile.
     Export(export::ExportArgs),
 }
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Probe(arguments) => probe::probe(global, arguments, &environment),
         Command::Logs(arguments) => logs::logs(global, arguments, &environment),
         Command::Retention(arguments) => retention::retention(global, arguments, &environment),
+        Command::Secrets(arguments) => secrets::secrets(global, arguments, &environment),
         Command::Export(arguments) => export::export(arguments),
     });
     match done {

@@ -14,6 +14,7 @@ pub mod origin;
 pub mod problems;
 pub mod retention;
 pub mod rules;
+pub mod secrets;
 mod sources;
 mod spanned;
 pub mod storage;
@@ -39,6 +40,7 @@ use crate::config::merge::{drop_disabled, merge};
 use crate::config::problems::{ConfigError, Problem, Problems};
 use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
+use crate::config::secrets::{RawSecrets, Secrets};
 use crate::config::sources::{Source, Sources};
 use crate::config::spanned::Spanned;
 use crate::config::storage::StorageAccess;
@@ -74,6 +76,8 @@ struct RawConfig {
     collect: Vec<Spanned<RawCollector>>,
     #[serde(default)]
     retention: RawRetention,
+    #[serde(default)]
+    secrets: RawSecrets,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -111,6 +115,8 @@ pub struct Config {
     pub retention: Retention,
     /// What opens the object storage that archives go to.
     pub storage: StorageAccess,
+    /// Where the application keeps its secrets.
+    pub secrets: Secrets,
     /// What the operator should know and what stops nothing.
     pub warnings: Vec<Problem>,
     /// What it is made of, for a reload.
@@ -211,6 +217,7 @@ impl RawConfig {
         let logs = self.logs.validate(&sources, problems);
         let collect = collect::validate(self.collect, &sources, problems);
         let retention = self.retention.validate(problems);
+        let secrets = self.secrets.validate(problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
         check_owners(&logs, &collect, problems);
         if stores.mongodb.is_none() && !stores.suspect {
@@ -242,6 +249,7 @@ impl RawConfig {
             collect,
             retention,
             storage: StorageAccess::default(),
+            secrets,
             warnings: Vec::new(),
             fingerprints: Fingerprints::default(),
         })

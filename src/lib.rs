@@ -23,5 +23,6 @@ pub mod retention;
 pub mod runtime;
 pub mod secret;
 pub mod series;
+pub mod services;
 pub mod store;
 pub mod units;

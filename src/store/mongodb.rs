@@ -31,6 +31,8 @@ pub enum Purpose {
     Collect,
     /// Looking at indexes and planning.
     Retention,
+    /// Looking after the application's secrets.
+    Secrets,
 }
 
 /// A MongoDB that is connected to when it is first needed.
@@ -127,6 +129,7 @@ impl Mongo {
             Purpose::Health => ("bellwether-health", 2),
             Purpose::Collect => ("bellwether-collect", 2),
             Purpose::Retention => ("bellwether-retention", 2),
+            Purpose::Secrets => ("bellwether-secrets", 2),
         };
         options.app_name = Some(name.to_owned());
         options.max_pool_size = Some(pool);

@@ -22,6 +22,7 @@ mod proxy;
 mod raw_http;
 mod redis;
 mod retention;
+mod secrets;
 mod sidecar;
 mod tidy;
 mod tls;

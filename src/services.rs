@@ -1,0 +1,3 @@
+//! The core services that the sidecar stands in for or looks after.
+
+pub mod secrets;
