@@ -27,8 +27,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
@@ -40,6 +41,10 @@ use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::latch::Latch;
 use crate::runtime::shutdown::Shutdown;
 use crate::secret::Secret;
+
+/// How many answers that take longer are written at once: the runtime of the surface has so many threads beside the one
+/// that answers probes. More would only take the processor from it.
+pub const WRITERS: usize = 2;
 
 /// What the handlers read.
 #[derive(Debug)]
@@ -93,7 +98,13 @@ pub fn router(surface: Arc<Surface>) -> Router {
 
 async fn not_found() -> impl IntoResponse {
     let body = "404 page not found; see / for what there is\n";
-    (axum::http::StatusCode::NOT_FOUND, body)
+    (StatusCode::NOT_FOUND, text(body.to_owned()))
+}
+
+/// An answer that takes longer than a probe may wait, or waits for a lock: written on another thread.
+async fn later(write: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let broke = |_| (StatusCode::INTERNAL_SERVER_ERROR, text("500 the answer could not be written; see the log\n".to_owned()));
+    tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| broke(error).into_response())
 }
 
 /// JSON that must not be kept.
@@ -102,10 +113,13 @@ fn json_text(value: &serde_json::Value) -> ([(axum::http::HeaderName, HeaderValu
     (headers, format!("{value}\n"))
 }
 
-/// A plain text that must not be kept.
-fn text(body: String) -> ([(axum::http::HeaderName, HeaderValue); 2], String) {
-    let headers =
-        [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+/// A plain text that must not be kept, nor taken for anything else: names that were asked for stand in it.
+fn text(body: String) -> ([(axum::http::HeaderName, HeaderValue); 3], String) {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
     (headers, body)
 }
 

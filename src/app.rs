@@ -26,9 +26,11 @@ use crate::config::origin::Origin;
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
+use crate::metrics::tasks::Tasks;
 use crate::retention::TtlObserver;
+use crate::runtime::certificate::{Certificate, CertificateError};
 use crate::runtime::heartbeat::Heartbeat;
-use crate::runtime::listen::serve;
+use crate::runtime::listen::{ListenerMetrics, Service, serve};
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
 use crate::series::families::Overflow;
@@ -64,6 +66,9 @@ pub enum AppError {
     /// The collectors of the database cannot be made.
     #[error("cannot make the collectors")]
     Collect(#[from] CollectError),
+    /// A listener's certificate cannot be used.
+    #[error("cannot serve TLS")]
+    Certificate(#[from] CertificateError),
     /// The log engine cannot be made.
     #[error("cannot make the log engine")]
     Logs(#[from] LogsError),
@@ -153,6 +158,8 @@ fn start(
     persistent.set(i64::from(state_dir.is_some()));
     registry.register("bellwether_state_persistent", "Whether counters and positions survive a restart", persistent);
 
+    registry.register_collector(Box::new(Tasks(tokio::runtime::Handle::current().metrics())));
+
     let health = health::start(&config.health, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor);
     let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), &mut registry);
     supervisor.spawn("reload", reloader.run(shutdown.token()));
@@ -177,6 +184,11 @@ fn start(
     let heartbeat = Heartbeat::new(Instant::now());
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));
 
+    let listener_metrics = ListenerMetrics::register(["read_only", "control"], &mut registry);
+    let certificates = Certificate::open([("read_only", config.tls.as_ref()), ("control", config.control_tls.as_ref())], &mut registry)?;
+    for certificate in certificates.iter().flatten() {
+        supervisor.spawn("certificates", Arc::clone(certificate).keep_current(shutdown.token()));
+    }
     let control = control(listeners.control, &config, &health.board, requests, admin::logs::router(samples));
     let surface = Surface {
         board: health.board,
@@ -194,7 +206,13 @@ fn start(
     };
     let stop = shutdown.token();
     // Probes answer from a thread of their own, whatever the workers do.
-    supervisor.spawn_thread("admin", move || serve_admin(listeners.read_only, surface, control, stop)).map_err(AppError::Runtime)?;
+    let [read_only_metrics, control_metrics] = listener_metrics;
+    let [certificate, control_certificate] = certificates;
+    let read_only = Service { router: admin::router(Arc::new(surface)), certificate, metrics: read_only_metrics };
+    let read_only = (listeners.read_only, read_only);
+    let control =
+        control.map(|(listener, router)| (listener, Service { router, certificate: control_certificate, metrics: control_metrics }));
+    supervisor.spawn_thread("admin", move || serve_admin(read_only, control, stop)).map_err(AppError::Runtime)?;
     if let Some(address) = config.control {
         tracing::info!(listen = %address, "ready to be changed");
     }
@@ -216,17 +234,17 @@ fn control(
 }
 
 fn serve_admin(
-    listener: std::net::TcpListener,
-    surface: Surface,
-    control: Option<(std::net::TcpListener, Router)>,
+    read_only: (std::net::TcpListener, Service),
+    control: Option<(std::net::TcpListener, Service)>,
     stop: CancellationToken,
 ) -> PartResult {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(admin::WRITERS).enable_all().build()?;
     runtime.block_on(async {
-        let read_only = serve(TcpListener::from_std(listener)?, admin::router(Arc::new(surface)), stop.clone());
+        let (listener, service) = read_only;
+        let read_only = serve(TcpListener::from_std(listener)?, service, stop.clone());
         match control {
-            Some((listener, router)) => {
-                tokio::join!(read_only, serve(TcpListener::from_std(listener)?, router, stop));
+            Some((listener, service)) => {
+                tokio::join!(read_only, serve(TcpListener::from_std(listener)?, service, stop));
             }
             None => read_only.await,
         }

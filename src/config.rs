@@ -47,6 +47,7 @@ use crate::config::storage::StorageAccess;
 use crate::config::stores::{RawStores, Stores};
 use crate::config::tree::{Content, Node};
 use crate::profiles::Profile;
+use crate::runtime::certificate::CertificateFiles;
 use crate::secret::Secret;
 
 /// What Bellwether does, as it is written.
@@ -59,6 +60,8 @@ struct RawConfig {
     profile: Option<String>,
     /// Where probes, metrics and health are served.
     listen: Option<Spanned<String>>,
+    /// The certificate that is shown there; without one it is plain HTTP.
+    tls: Option<Spanned<RawTls>>,
     /// The one folder that is written to.
     state_dir: Option<PathBuf>,
     #[serde(default)]
@@ -88,6 +91,19 @@ struct RawAdmin {
     listen: Option<Spanned<String>>,
     /// A file with the token that opens the details, and the control listener.
     token_file: Option<Spanned<PathBuf>>,
+    /// The certificate that is shown there; without one it is plain HTTP.
+    tls: Option<Spanned<RawTls>>,
+}
+
+/// The certificate of a listener. Its files are read again every few seconds.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tls")]
+struct RawTls {
+    /// PEM: the certificate, and those between it and the authority.
+    cert_file: PathBuf,
+    /// PEM: its private key.
+    key_file: PathBuf,
 }
 
 /// What Bellwether does.
@@ -103,6 +119,10 @@ pub struct Config {
     pub token: Option<Secret>,
     /// Where things can be changed; there is a token wherever there is this.
     pub control: Option<SocketAddr>,
+    /// The certificate of `listen`.
+    pub tls: Option<CertificateFiles>,
+    /// The certificate of `control`.
+    pub control_tls: Option<CertificateFiles>,
     /// The databases of the application.
     pub stores: Stores,
     /// What is checked.
@@ -160,7 +180,7 @@ pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, 
     let warnings = problems.finish()?;
     match config {
         Some(mut config) => {
-            config.health.fingerprints = fingerprint::of_checks(&node);
+            config.health.take_fingerprints(fingerprint::of_checks(&node));
             config.storage = StorageAccess::of(environment);
             Ok(Config { warnings, fingerprints: Fingerprints { file: text, sections: fingerprint::of_sections(&node) }, ..config })
         }
@@ -236,6 +256,12 @@ impl RawConfig {
             let message = "the control listener needs `token_file`: nothing can be changed without a token".to_owned();
             problems.error(Problem { place: listen.place.clone(), path: "admin.listen".to_owned(), message });
         }
+        if let Some((address, listen)) = control.as_ref().filter(|(address, _)| !address.ip().is_loopback() && self.admin.tls.is_none()) {
+            let message = format!("{address} is not on loopback and has no `tls`: the token crosses the network as plain text");
+            problems.warn(Problem { place: listen.place.clone(), path: "admin.listen".to_owned(), message });
+        }
+        let control_tls = self.admin.tls.and_then(|tls| tls.value.validate("admin.tls", tls.place, problems));
+        let tls = self.tls.and_then(|tls| tls.value.validate("tls", tls.place, problems));
         let listen = validate_listen(self.listen, request, problems)?;
         Some(Config {
             profile,
@@ -243,6 +269,8 @@ impl RawConfig {
             state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether")),
             token,
             control: control.map(|(address, _)| address),
+            tls,
+            control_tls,
             stores,
             health,
             logs,
@@ -253,6 +281,21 @@ impl RawConfig {
             warnings: Vec::new(),
             fingerprints: Fingerprints::default(),
         })
+    }
+}
+
+// === impl RawTls ===
+
+impl RawTls {
+    /// Reads the files, so that a certificate that cannot be used is known before anything runs.
+    fn validate(self, path: &str, place: Option<problems::Place>, problems: &mut Problems) -> Option<CertificateFiles> {
+        let files = CertificateFiles { certificate: self.cert_file, key: self.key_file };
+        let error = files.read().err();
+        if let Some(error) = &error {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            problems.error(Problem { place, path: path.to_owned(), message: format!("{error}{cause}") });
+        }
+        error.is_none().then_some(files)
     }
 }
 

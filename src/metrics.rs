@@ -4,6 +4,7 @@
 
 pub mod exposition;
 pub mod process;
+pub mod tasks;
 pub mod text;
 
 use prometheus_client::metrics::family::Family;

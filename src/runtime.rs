@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of health, logs or stores.
 
+pub mod certificate;
 pub mod heartbeat;
 pub mod latch;
 pub mod listen;

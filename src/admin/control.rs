@@ -22,14 +22,12 @@ use crate::admin::access::bearer;
 use crate::admin::{json_text, not_found, text};
 use crate::clock::Now;
 use crate::health::board::Board;
-use crate::health::maintenance::Call;
+use crate::health::maintenance::{Call, LONGEST_CALL};
 use crate::secret::Secret;
 use crate::units::parse_duration;
 
 /// No request has a longer body.
 const BODY_LIMIT: usize = 64 * 1024;
-/// A longer maintenance is a check that should not be there.
-const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// A reason is a sentence.
 const REASON_LIMIT: usize = 200;
 
@@ -104,7 +102,7 @@ fn wanted(control: &Control, body: &[u8]) -> Result<(Vec<String>, Duration, Stri
     let example = r#"{"checks":["api"],"for":"30m","reason":"update"}"#;
     let wanted: Wanted = serde_json::from_slice(body).map_err(|error| format!("send JSON such as {example}: {error}"))?;
     let length = parse_duration(&wanted.length).map_err(|error| error.to_string())?;
-    if length.is_zero() || length > LONGEST {
+    if length.is_zero() || length > LONGEST_CALL {
         return Err("a maintenance lasts from 1s to 30d: it ends by itself".to_owned());
     }
     if wanted.reason.chars().count() > REASON_LIMIT || wanted.reason.chars().any(char::is_control) {

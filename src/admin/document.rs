@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -52,7 +52,7 @@ impl Documents {
 pub(super) async fn health(State(surface): State<Arc<Surface>>, viewer: Viewer) -> Response {
     let snapshot = surface.board.snapshot(Now::read());
     let text = surface.documents.of(viewer, &snapshot, || document(&surface, &snapshot, viewer));
-    respond(snapshot.status(), &snapshot, text)
+    respond(snapshot.status(), &snapshot, viewer, text)
 }
 
 pub(super) async fn check_health(State(surface): State<Arc<Surface>>, Path(check): Path<String>, viewer: Viewer) -> Response {
@@ -63,14 +63,20 @@ pub(super) async fn check_health(State(surface): State<Arc<Surface>>, Path(check
     let status = check.status();
     let checks = json!({ key(check): [component(check, viewer)] });
     let document = json!({ "status": status.word(), "checks": checks });
-    respond(status, &snapshot, Bytes::from(format!("{document:#}\n")))
+    respond(status, &snapshot, viewer, Bytes::from(format!("{document:#}\n")))
 }
 
-fn respond(status: Status, snapshot: &Snapshot, text: Bytes) -> Response {
+fn respond(status: Status, snapshot: &Snapshot, viewer: Viewer, text: Bytes) -> Response {
     let code = if status == Status::Fail { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // The document cannot change before the next look.
     let max_age = snapshot.checks.iter().map(|check| check.interval.as_secs()).min().unwrap_or(0);
-    let headers = [(CONTENT_TYPE, "application/health+json".to_owned()), (CACHE_CONTROL, format!("max-age={max_age}"))];
+    // No cache may hand the details of one to others.
+    let whose = if viewer == Viewer::Trusted { "private, " } else { "" };
+    let headers = [
+        (CONTENT_TYPE, "application/health+json".to_owned()),
+        (CACHE_CONTROL, format!("{whose}max-age={max_age}")),
+        (VARY, "Authorization".to_owned()),
+    ];
     (code, headers, text).into_response()
 }
 

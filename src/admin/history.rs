@@ -8,12 +8,16 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::admin::{Surface, form, json_text, text};
+use crate::admin::{Surface, form, json_text, later, text};
 use crate::clock::Now;
 use crate::health::history::log::{CheckReport, Transition, Window};
 
 pub(super) async fn history(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery) -> Response {
-    let query = query.map(|query| form(&query)).unwrap_or_default();
+    later(move || respond(&surface, query.as_deref())).await
+}
+
+fn respond(surface: &Surface, query: Option<&str>) -> Response {
+    let query = query.map(form).unwrap_or_default();
     let given = |key: &str| query.iter().find(|(name, value)| name == key && !value.is_empty()).map(|(_, value)| value.as_str());
     let Some(window) = given("window").map_or(Some(Window::Day), Window::named) else {
         let names = Window::ALL.map(Window::name).join(", ");

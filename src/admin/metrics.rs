@@ -7,7 +7,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use crate::admin::Surface;
+use crate::admin::{Surface, later};
 use crate::metrics::exposition::Format;
 
 pub(super) async fn metrics(State(surface): State<Arc<Surface>>, headers: HeaderMap) -> Response {
@@ -18,10 +18,9 @@ pub(super) async fn metrics(State(surface): State<Arc<Surface>>, headers: Header
     // Prometheus sends one header; a client that sends several means their list.
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let format = Format::negotiate((!accept.is_empty()).then(|| accept.join(",")).as_deref());
-    // Collectors lock what the log threads fill; probes share this thread and must not wait for that.
-    let written = tokio::task::spawn_blocking(move || format.write(&surface.registry)).await;
-    match written {
-        Ok(Ok(body)) => ([(CONTENT_TYPE, format.content_type())], body).into_response(),
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "500 the metrics could not be written; see the log\n").into_response(),
-    }
+    later(move || match format.write(&surface.registry) {
+        Ok(body) => ([(CONTENT_TYPE, format.content_type())], body).into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "500 the metrics could not be written\n").into_response(),
+    })
+    .await
 }

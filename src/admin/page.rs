@@ -10,29 +10,26 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY
 use axum::response::{Html, IntoResponse, Response};
 use jiff::Timestamp;
 
-use crate::admin::Surface;
+use crate::admin::{Surface, later};
 use crate::clock::Now;
 use crate::health::aggregate::{CheckView, Snapshot, Status};
-use crate::health::history::log::{CheckReport, Window};
-
-/// How many transitions are shown.
-const SHOWN: usize = 20;
+use crate::health::history::log::{Change, Seconds, Summary, Window};
 
 const HEAD: &str = include_str!("page/head.html");
 const FOOT: &str = include_str!("page/foot.html");
 
 pub(super) async fn page(State(surface): State<Arc<Surface>>) -> Response {
-    let now = Now::read();
-    let snapshot = surface.board.snapshot(now);
-    let reports: Vec<Vec<CheckReport>> =
-        Window::ALL.into_iter().map(|window| surface.history.report(None, window, now).unwrap_or_default()).collect();
-    let html = write_page(surface.profile, &snapshot, &reports, now.wall);
+    later(move || respond(&surface, Now::read())).await
+}
+
+fn respond(surface: &Surface, now: Now) -> Response {
+    let html = write_page(surface.profile, &surface.board.snapshot(now), &surface.history.summary(now), now.wall);
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     ([(CACHE_CONTROL, "no-store"), (CONTENT_SECURITY_POLICY, policy), (REFERRER_POLICY, "no-referrer")], Html(html)).into_response()
 }
 
-/// The whole page. `reports` are those of all windows, in their order.
-fn write_page(profile: &str, snapshot: &Snapshot, reports: &[Vec<CheckReport>], wall: Timestamp) -> String {
+/// The whole page.
+fn write_page(profile: &str, snapshot: &Snapshot, summary: &Summary, wall: Timestamp) -> String {
     let status = snapshot.status();
     let mut html = String::with_capacity(16 * 1024);
     html.push_str(HEAD);
@@ -53,16 +50,16 @@ fn write_page(profile: &str, snapshot: &Snapshot, reports: &[Vec<CheckReport>], 
     });
     html.push_str("</thead><tbody>\n");
     for check in &snapshot.checks {
-        write_row(&mut html, check, reports);
+        write_row(&mut html, check, summary);
     }
     html.push_str("</tbody></table>\n");
     write_groups(&mut html, snapshot);
-    write_transitions(&mut html, reports.last().map_or(&[], Vec::as_slice));
+    write_changes(&mut html, &summary.changes);
     html.push_str(FOOT);
     html
 }
 
-fn write_row(html: &mut String, check: &CheckView, reports: &[Vec<CheckReport>]) {
+fn write_row(html: &mut String, check: &CheckView, summary: &Summary) {
     let name = escape(&check.name);
     let mark = if check.critical { " *" } else { "" };
     let mut reason = escape(check.reason.unwrap_or_default());
@@ -76,10 +73,10 @@ fn write_row(html: &mut String, check: &CheckView, reports: &[Vec<CheckReport>])
     let state = check.state.code();
     let _ = write!(html, "<tr><td><a href=\"health/{name}\">{name}</a>{mark}<td class={state}>{state}<td>{}", time(check.since));
     let _ = write!(html, "<td>{reason}<td class=number>{took}");
-    for reports in reports {
-        let uptime = reports.iter().find(|report| report.check == check.name).and_then(|report| report.uptime.ratio());
+    let known = summary.uptimes.binary_search_by(|uptime| uptime.check.cmp(&check.name));
+    for seconds in known.map_or([Seconds::default(); 4], |number| summary.uptimes[number].windows) {
         // Cut, not rounded: 100 % is said only of what never failed.
-        let uptime = uptime.map(|ratio| format!("{:.2} %", (ratio * 1e4).floor() / 1e2)).unwrap_or_default();
+        let uptime = seconds.ratio().map(|ratio| format!("{:.2} %", (ratio * 1e4).floor() / 1e2)).unwrap_or_default();
         let _ = write!(html, "<td class=number>{uptime}");
     }
     html.push('\n');
@@ -95,12 +92,9 @@ fn write_groups(html: &mut String, snapshot: &Snapshot) {
     html.push_str("</ul>\n");
 }
 
-fn write_transitions(html: &mut String, reports: &[CheckReport]) {
-    let mut transitions: Vec<_> =
-        reports.iter().flat_map(|report| report.transitions.iter().map(|transition| (report.check.as_str(), transition))).collect();
-    transitions.sort_by_key(|(_, transition)| std::cmp::Reverse(transition.at));
+fn write_changes(html: &mut String, changes: &[Change]) {
     html.push_str("<h2>Last changes</h2>\n<ul>\n");
-    for (check, transition) in transitions.into_iter().take(SHOWN) {
+    for Change { check, transition } in changes {
         let at = time(Timestamp::from_millisecond(transition.at).unwrap_or_default());
         let (from, to) = (transition.from.word(), transition.to.word());
         let maintenance = if transition.is_maintained { " (in maintenance)" } else { "" };
@@ -142,7 +136,7 @@ mod tests {
     fn an_empty_board_is_a_page() {
         let now = Now::read();
         let snapshot = Snapshot { at: now, checks: Vec::new(), groups: Vec::new(), local_network: true };
-        let html = write_page("<none>", &snapshot, &[Vec::new()], now.wall);
+        let html = write_page("<none>", &snapshot, &Summary::default(), now.wall);
         assert!(html.contains("Profile &lt;none&gt;") && html.contains("Root cause: <strong>local_network</strong>"), "{html}");
         assert!(html.contains("<h1 class=pass>All is well</h1>") && html.ends_with("</html>\n"), "{html}");
     }

@@ -25,6 +25,8 @@ struct Options {
 struct Line {
     name: String,
     passes: bool,
+    /// It passes because nobody waits for its first look.
+    is_joining: bool,
     /// What is said to those who may know it.
     reason: String,
 }
@@ -32,24 +34,20 @@ struct Line {
 pub(super) async fn livez(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
     let age = surface.heartbeat.age(Instant::now());
     let passes = age < surface.stuck_after;
-    let mut lines = vec![Line { name: "workers".to_owned(), passes, reason: format!("no progress for {} s", age.as_secs()) }];
+    let mut lines = vec![Line::own("workers", passes, format!("no progress for {} s", age.as_secs()))];
     // The configuration refuses anything remote in this group.
     let snapshot = surface.board.snapshot(Now::read());
     let group = snapshot.group(LIVENESS_GROUP);
-    lines.extend(group.into_iter().flat_map(|group| &group.checks).map(|number| Line::of(&snapshot.checks[*number])));
+    lines.extend(group.into_iter().flat_map(|group| &group.checks).map(|number| Line::in_group(&snapshot.checks[*number])));
     answer("livez", lines, &Options::parse(query.as_deref()), viewer)
 }
 
 pub(super) async fn startupz(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
-    let line =
-        Line { name: "first-round".to_owned(), passes: has_started(&surface), reason: "not all checks have been looked at yet".to_owned() };
-    answer("startupz", vec![line], &Options::parse(query.as_deref()), viewer)
+    answer("startupz", vec![start_line(&surface)], &Options::parse(query.as_deref()), viewer)
 }
 
 pub(super) async fn self_readyz(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
-    let started =
-        Line { name: "first-round".to_owned(), passes: has_started(&surface), reason: "not all checks have been looked at yet".to_owned() };
-    answer("readyz", vec![started, shutdown_line(&surface)], &Options::parse(query.as_deref()), viewer)
+    answer("readyz", vec![start_line(&surface), shutdown_line(&surface)], &Options::parse(query.as_deref()), viewer)
 }
 
 pub(super) async fn readyz(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
@@ -87,17 +85,18 @@ fn group_answer(surface: &Surface, group: Option<&str>, query: Option<&str>, vie
     let Some(group) = found else {
         return (StatusCode::NOT_FOUND, text("404 there is no such group\n".to_owned())).into_response();
     };
-    let mut lines: Vec<Line> = group.checks.iter().map(|number| Line::of(&snapshot.checks[*number])).collect();
+    let mut lines: Vec<Line> = group.checks.iter().map(|number| Line::in_group(&snapshot.checks[*number])).collect();
     lines.push(shutdown_line(surface));
     answer("readyz", lines, &Options::parse(query), viewer)
 }
 
-fn has_started(surface: &Surface) -> bool {
-    surface.board.first_round().is_set() || surface.started.elapsed() > surface.startup_grace
+fn start_line(surface: &Surface) -> Line {
+    let has_started = surface.board.first_round().is_set() || surface.started.elapsed() > surface.startup_grace;
+    Line::own("first-round", has_started, "not all checks have been looked at yet".to_owned())
 }
 
 fn shutdown_line(surface: &Surface) -> Line {
-    Line { name: "shutdown".to_owned(), passes: !surface.shutdown.is_unready(), reason: "the sidecar is shutting down".to_owned() }
+    Line::own("shutdown", !surface.shutdown.is_unready(), "the sidecar is shutting down".to_owned())
 }
 
 /// 200 or 503. The list is shown when it was asked for, and whenever something fails.
@@ -112,6 +111,8 @@ fn answer(probe: &str, lines: Vec<Line>, options: &Options, viewer: Viewer) -> R
         // Writing to a String never fails.
         let _ = if options.exclude.contains(&line.name) {
             writeln!(body, "[+]{} excluded: ok", line.name)
+        } else if line.is_joining {
+            writeln!(body, "[+]{} not looked at yet: ok", line.name)
         } else if line.passes {
             writeln!(body, "[+]{} ok", line.name)
         } else {
@@ -131,6 +132,17 @@ fn answer(probe: &str, lines: Vec<Line>, options: &Options, viewer: Viewer) -> R
 // === impl Line ===
 
 impl Line {
+    /// A line about the sidecar itself.
+    fn own(name: &str, passes: bool, reason: String) -> Self {
+        Self { name: name.to_owned(), passes, is_joining: false, reason }
+    }
+
+    /// A check among those that something depends on.
+    fn in_group(check: &CheckView) -> Self {
+        Self { passes: check.holds_nobody_up(), is_joining: check.is_joining, ..Self::of(check) }
+    }
+
+    /// A check by itself.
     fn of(check: &CheckView) -> Self {
         let mut reason = check.verdict.code().to_owned();
         if let Some(failure) = check.reason.filter(|failure| *failure != reason) {
@@ -142,7 +154,7 @@ impl Line {
         if check.maintenance.is_some() {
             reason.push_str(", in maintenance");
         }
-        Self { name: check.name.clone(), passes: check.passes(), reason }
+        Self { name: check.name.clone(), passes: check.passes(), is_joining: false, reason }
     }
 }
 
@@ -167,7 +179,7 @@ mod tests {
     use super::*;
 
     fn line(name: &str, passes: bool) -> Line {
-        Line { name: name.to_owned(), passes, reason: "down: timeout".to_owned() }
+        Line::own(name, passes, "down: timeout".to_owned())
     }
 
     #[track_caller]
@@ -186,6 +198,8 @@ mod tests {
         check(vec![line("mongodb", true)], "verbose", Viewer::Anonymous, 200, "[+]mongodb ok\nreadyz check passed\n");
         check(lines(), "", Viewer::Anonymous, 503, "[+]mongodb ok\n[-]api failed: reason withheld\nreadyz check failed\n");
         check(lines(), "", Viewer::Trusted, 503, "[+]mongodb ok\n[-]api failed: down: timeout\nreadyz check failed\n");
+        let joining = Line { is_joining: true, ..line("fresh", true) };
+        check(vec![joining], "verbose", Viewer::Anonymous, 200, "[+]fresh not looked at yet: ok\nreadyz check passed\n");
         check(lines(), "exclude=api", Viewer::Anonymous, 200, "ok");
         check(
             lines(),

@@ -23,8 +23,8 @@ use crate::health::board::{Board, Changes};
 use crate::runtime::supervise::PartResult;
 
 /// How often the file is read: the kubelet takes a minute to swap a ConfigMap, and reading a few kilobytes from the
-/// page cache takes microseconds.
-const POLL: Duration = Duration::from_secs(2);
+/// page cache takes microseconds. What is new is taken over when two readings have found the same.
+const POLL: Duration = Duration::from_secs(1);
 /// What is taken over without a restart.
 const LIVE: [&str; 1] = ["health"];
 
@@ -40,6 +40,10 @@ pub(super) struct Reloader {
     at_start: Fingerprints,
     /// The file's content as it was last read, whatever came of it.
     seen: Option<u64>,
+    /// What the last reading found, where that was something new.
+    candidate: Option<Option<u64>>,
+    /// Whether there is a file that can be read again: a pipe is empty the second time.
+    is_watched: bool,
     success: Gauge,
     last_success: Gauge<f64, AtomicU64>,
 }
@@ -58,7 +62,8 @@ impl Reloader {
             last_success.clone(),
         );
         let (at_start, seen) = (config.fingerprints.clone(), config.fingerprints.file);
-        let reloader = Self { origin, board, requests, at_start, seen, success, last_success };
+        let is_watched = origin.file().is_some_and(std::path::Path::is_file);
+        let reloader = Self { origin, board, requests, at_start, seen, candidate: None, is_watched, success, last_success };
         reloader.note(true);
         (sender, reloader)
     }
@@ -79,9 +84,9 @@ impl Reloader {
                     // Whoever asked may have gone away.
                     let _ = sender.send(self.reload().await);
                 }
-                _ = ticks.tick() => {
+                _ = ticks.tick(), if self.is_watched => {
                     let content = self.content().await;
-                    if content != self.seen {
+                    if self.is_whole_and_new(content) {
                         drop(self.reload().await);
                     }
                 }
@@ -95,8 +100,25 @@ impl Reloader {
         tokio::task::spawn_blocking(move || of_file(&path).ok()).await.ok()?
     }
 
+    /// Whether two readings in a row have found this, and it is new. An editor that writes in place empties the file
+    /// first: what is read in between may be a configuration without a single check, and a valid one.
+    fn is_whole_and_new(&mut self, content: Option<u64>) -> bool {
+        if content == self.seen {
+            self.candidate = None;
+            return false;
+        }
+        self.candidate.replace(content) == Some(content)
+    }
+
     /// Reads the configuration and takes it over, or says why not.
     async fn reload(&mut self) -> Result<String, String> {
+        if let Some(path) = self.origin.file().filter(|_| !self.is_watched) {
+            let message = format!("{} is not a regular file and cannot be read again: start the sidecar with a file", path.display());
+            tracing::error!("nothing is reloaded: {message}");
+            self.note(false);
+            return Err(message);
+        }
+        self.candidate = None;
         // Kept even when it cannot be used, so that one mistake is reported once.
         self.seen = self.content().await;
         let origin = self.origin.clone();
@@ -165,6 +187,23 @@ fn describe(changes: &Changes) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn reloader() -> (Requests, Reloader) {
+        let config = Origin::default().load().unwrap();
+        let board = Arc::new(Board::new(&config.health, Now::read()));
+        Reloader::new(Origin::default(), &config, board, &mut Registry::default())
+    }
+
+    #[test]
+    fn what_was_found_once_may_be_half_written() {
+        let (_requests, mut reloader) = reloader();
+        reloader.seen = Some(1);
+        assert!(!reloader.is_whole_and_new(Some(1)));
+        assert!(!reloader.is_whole_and_new(Some(2)) && !reloader.is_whole_and_new(Some(3)), "it is still being written");
+        assert!(reloader.is_whole_and_new(Some(3)));
+        assert!(!reloader.is_whole_and_new(None) && !reloader.is_whole_and_new(Some(1)) && !reloader.is_whole_and_new(None));
+        assert!(reloader.is_whole_and_new(None), "a file that is gone is told of, too");
+    }
 
     #[test]
     fn sections_that_need_a_restart_are_named_once() {

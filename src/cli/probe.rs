@@ -33,7 +33,7 @@ pub(super) fn probe(global: &Global, arguments: &ProbeArgs, environment: &Enviro
     let config = global.load(environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::new(SOFTWARE, error))?;
     if arguments.of_self {
-        return runtime.block_on(probe_self(config.listen.port()));
+        return runtime.block_on(probe_self(config.listen.port(), config.tls.is_some()));
     }
     let board = Arc::new(Board::new(&config.health, Now::read()));
     runtime.block_on(schedule::once(&board)).map_err(|error| Failure::new(SOFTWARE, error))?;
@@ -47,9 +47,12 @@ pub(super) fn probe(global: &Global, arguments: &ProbeArgs, environment: &Enviro
     Ok(if snapshot.status() == Status::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn probe_self(port: u16) -> Result<ExitCode, Failure> {
-    let url = format!("http://127.0.0.1:{port}/self/readyz");
-    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(SELF_LIMIT).build();
+async fn probe_self(port: u16, is_tls: bool) -> Result<ExitCode, Failure> {
+    let scheme = if is_tls { "https" } else { "http" };
+    let url = format!("{scheme}://127.0.0.1:{port}/self/readyz");
+    // The certificate is for a name that others call it by, and this is the process itself.
+    let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]).tls_danger_accept_invalid_certs(is_tls);
+    let client = builder.timeout(SELF_LIMIT).build();
     let response = match client {
         Ok(client) => client.get(&url).send().await,
         Err(error) => Err(error),

@@ -7,6 +7,7 @@ use std::path::Path;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::config::tree::{Content, Node};
+use crate::config::trust::Authorities;
 
 /// The numbers of one configuration. They are never shown: a guessed secret could be tried against them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -23,6 +24,14 @@ pub struct Fingerprints {
 /// When it cannot be read.
 pub fn of_file(path: &Path) -> std::io::Result<u64> {
     std::fs::read(path).map(|text| of_text(&text))
+}
+
+/// The number of a check whose server is judged by certificates from a file: by what is in the file, not by its name.
+pub(super) fn with_authorities(number: u64, authorities: &Authorities) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&number.to_le_bytes());
+    authorities.certificates().iter().for_each(|certificate| hasher.update(certificate));
+    hasher.digest()
 }
 
 /// The number of a text.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::fingerprint::with_authorities;
 pub use crate::config::health::assertion::{Assertion, Statuses, bounded};
 use crate::config::health::maintenance::{RawWindow, Window};
 pub use crate::config::health::probe::{
@@ -35,6 +36,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const FAIL_AFTER: u32 = 3;
 /// One lucky answer must not put it back.
 const PASS_AFTER: u32 = 2;
+/// What a name may be: it is a label value and a part of addresses, where `.` and `..` mean something else.
+const NAME_RULE: &str = "made of letters, digits, _ - and . with a letter or digit among them, 100 at most: it is part of addresses";
+/// Names stand in every line of the exposition.
+const LONGEST_NAME: usize = 100;
 /// The name of the group that `/readyz` answers for.
 pub const READINESS_GROUP: &str = "readiness";
 /// The name of the group that `/livez` answers for. Nothing remote may be in it.
@@ -212,6 +217,20 @@ pub struct Hold {
     pub min_dwell: Option<Duration>,
 }
 
+// === impl Health ===
+
+impl Health {
+    /// Takes over what each check is made of, as far as it is written, and adds what its files hold.
+    pub(super) fn take_fingerprints(&mut self, written: BTreeMap<String, u64>) {
+        self.fingerprints = written;
+        for check in &self.checks {
+            if let (Some(number), Some(authorities)) = (self.fingerprints.get_mut(&check.name), check.probe.authorities()) {
+                *number = with_authorities(*number, authorities);
+            }
+        }
+    }
+}
+
 // === impl RawHealth ===
 
 impl RawHealth {
@@ -223,14 +242,22 @@ impl RawHealth {
             checks.extend(check.value.validate(&name, check.place.as_ref(), &self.defaults, stores, problems));
         }
         check_dependencies(&checks, &places, problems);
-        let critical = checks.iter().filter(|check| check.critical).map(|check| check.name.clone()).collect();
+        let critical: Vec<String> = checks.iter().filter(|check| check.critical).map(|check| check.name.clone()).collect();
+        if critical.is_empty() && !checks.is_empty() {
+            let message = "no check is `critical`: /readyz is 200 whatever fails".to_owned();
+            problems.warn(Problem { place: None, path: "health.checks".to_owned(), message });
+        }
         let mut groups = vec![Group { name: READINESS_GROUP.to_owned(), checks: critical }];
         for (name, members) in self.groups.0 {
-            let unknown: Vec<&String> = members.value.iter().filter(|member| !places.contains_key(*member)).collect();
-            let message = match (name == READINESS_GROUP, unknown.first()) {
-                (true, _) => "the group `readiness` is made of the critical checks; set `critical: true` there".to_owned(),
-                (false, Some(member)) => format!("there is no check `{member}`"),
-                (false, None) => {
+            let unknown = members.value.iter().find(|member| !places.contains_key(*member));
+            let message = match unknown {
+                _ if name == READINESS_GROUP => {
+                    "the group `readiness` is made of the critical checks; set `critical: true` there".to_owned()
+                }
+                _ if !is_name(&name) => format!("a group's name is {NAME_RULE}"),
+                _ if members.value.is_empty() => "a group without checks is ready whatever happens; name some, or leave it out".to_owned(),
+                Some(member) => format!("there is no check `{member}`"),
+                None => {
                     if name == LIVENESS_GROUP {
                         check_liveness(&members, &checks, problems);
                     }
@@ -244,6 +271,12 @@ impl RawHealth {
             self.maintenance.into_iter().filter_map(|window| window.value.validate(window.place, &places, problems)).collect();
         Health { checks, groups, maintenance, fingerprints: BTreeMap::new() }
     }
+}
+
+/// Whether a text can be the name of a check or a group.
+fn is_name(text: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    text.len() <= LONGEST_NAME && text.bytes().all(is_known) && text.bytes().any(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Every named parent exists, and nothing depends on itself by any way round.
@@ -280,8 +313,8 @@ impl RawCheck {
             failed = true;
             problems.error(Problem { place: place.cloned(), path: format!("health.checks.{name}"), message });
         };
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) {
-            complain("a check's name is made of letters, digits, _ - and .: it is part of addresses".to_owned());
+        if !is_name(name) {
+            complain(format!("a check's name is {NAME_RULE}"));
         }
         if name == LOCAL_NETWORK {
             complain("this name is taken: it is the cause when everything beyond this machine is out of reach".to_owned());

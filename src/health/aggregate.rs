@@ -42,7 +42,7 @@ pub fn aggregate(facts: Facts<'_>, now: Now) -> Snapshot {
         .iter()
         .map(|group| {
             let members: Vec<usize> = (0..checks.len()).filter(|number| group.checks.contains(&checks[*number].name)).collect();
-            GroupView { name: group.name.clone(), ready: members.iter().all(|number| views[*number].passes()), checks: members }
+            GroupView { name: group.name.clone(), ready: members.iter().all(|number| views[*number].holds_nobody_up()), checks: members }
         })
         .collect();
     Snapshot { at: now, local_network: causes.contains(&Some(Cause::LocalNetwork)), checks: views, groups }
@@ -63,6 +63,7 @@ fn view(facts: Facts<'_>, board: &Causes<'_>, causes: &[Option<Cause>], number: 
         },
         since: state.since.wall,
         critical: check.critical,
+        is_joining: state.is_joining(&check.timing, now),
         last: state.last.as_ref().map(|(outcome, at)| LastLook {
             at: at.wall,
             age: now.monotonic.saturating_duration_since(at.monotonic),

@@ -75,7 +75,7 @@ impl Board {
     #[must_use]
     pub fn new(config: &Health, now: Now) -> Self {
         let mut content = Content::default();
-        content.replace(config, now);
+        content.replace(config, CheckState::new, now);
         let board = Self {
             content: Mutex::new(content),
             version: AtomicU64::new(0),
@@ -91,9 +91,14 @@ impl Board {
     }
 
     /// Takes over a new configuration. Unchanged checks keep their states and go on undisturbed; a changed one keeps its
-    /// verdict until its first look decides.
+    /// verdict until its first look decides; a new one counts for readiness from its first look on.
     pub fn replace(&self, config: &Health, now: Now) -> Changes {
-        let changes = self.change(|content| content.replace(config, now));
+        let changes = self.change(|content| {
+            let changes = content.replace(config, CheckState::joining, now);
+            // The last one that it waited for may be gone.
+            self.note_first_round(content);
+            changes
+        });
         self.replaced.send_modify(|number| *number += 1);
         self.moved.notify_one();
         changes
@@ -217,7 +222,8 @@ impl Board {
 // === impl Content ===
 
 impl Content {
-    fn replace(&mut self, config: &Health, now: Now) -> Changes {
+    /// `new` makes the states of checks that were not there.
+    fn replace(&mut self, config: &Health, new: impl Fn(Now) -> CheckState, now: Now) -> Changes {
         let old = std::mem::take(self);
         let mut changes = Changes::default();
         self.next_id = old.next_id;
@@ -234,11 +240,11 @@ impl Content {
                 }
                 Some(number) => {
                     changes.changed.push(check.name.clone());
-                    (CheckId(self.next_id), old.states[number].redefined())
+                    (CheckId(self.next_id), old.states[number].redefined(now))
                 }
                 None => {
                     changes.added.push(check.name.clone());
-                    (CheckId(self.next_id), CheckState::new(now))
+                    (CheckId(self.next_id), new(now))
                 }
             };
             self.ids.push(id);

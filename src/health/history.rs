@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
+use crate::health::aggregate::Snapshot;
 use crate::health::board::Board;
-use crate::health::history::log::{CheckReport, Log, Window};
+use crate::health::history::log::{CheckReport, Log, Seconds, Summary, Window};
 use crate::health::maintenance::Call;
 use crate::runtime::supervise::PartResult;
 use crate::series::snapshot::Snapshots;
@@ -31,10 +32,20 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// What a kill -9 may cost: this much of the history is unknown afterwards.
 const SAVE: Duration = Duration::from_secs(60);
 
+/// How many changes the summary has.
+const CHANGES: usize = 20;
+
 /// The history of all checks.
 #[derive(Debug)]
 pub struct History {
-    log: Mutex<Log>,
+    content: Mutex<Content>,
+}
+
+#[derive(Debug)]
+struct Content {
+    log: Log,
+    /// Put together at the first question after a sample, and handed out until the next.
+    summary: Option<Arc<Summary>>,
 }
 
 /// What is kept over a restart.
@@ -63,11 +74,24 @@ impl History {
     /// What is known of one check, or of all, within a window. `None` when there is no such check.
     #[must_use]
     pub fn report(&self, check: Option<&str>, window: Window, now: Now) -> Option<Vec<CheckReport>> {
-        self.lock().report(check, window, now.wall)
+        self.lock().log.report(check, window, now.wall)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is shown of all checks at once, as of the last sample, which is a second old at most.
+    #[must_use]
+    pub fn summary(&self, now: Now) -> Arc<Summary> {
+        let Content { log, summary } = &mut *self.lock();
+        Arc::clone(summary.get_or_insert_with(|| Arc::new(log.summary(CHANGES, now.wall))))
+    }
+
+    fn sample(&self, snapshot: &Snapshot, now: Now) {
+        let mut content = self.lock();
+        content.summary = None;
+        content.log.sample(snapshot, now);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,7 +113,7 @@ impl Keeper {
         for call in &calls {
             board.restore_maintenance(call.clone(), now);
         }
-        let history = Arc::new(History { log: Mutex::new(log) });
+        let history = Arc::new(History { content: Mutex::new(Content { log, summary: None }) });
         registry.register_collector(Box::new(UptimeCollector(Arc::clone(&history))));
         Self { history, board: Arc::clone(board), file, saved_calls: calls }
     }
@@ -130,13 +154,13 @@ impl Keeper {
 
     fn sample(&self, now: Now) {
         let snapshot = self.board.snapshot(now);
-        self.history.lock().sample(&snapshot, now);
+        self.history.sample(&snapshot, now);
     }
 
     /// Writes the file on a thread that may wait for the disk. Reports once that it cannot be written.
     async fn save(&mut self, calls: Vec<Call>, was_writable: bool) -> bool {
         let Some(mut file) = self.file.take() else { return true };
-        let log = self.history.lock().clone();
+        let log = self.history.lock().log.clone();
         let written = tokio::task::spawn_blocking(move || {
             let payload = postcard::to_stdvec(&Kept { log, calls }).map_err(|error| error.to_string());
             let written = payload.and_then(|payload| file.write(&payload).map(|_| ()).map_err(|error| error.to_string()));
@@ -157,25 +181,22 @@ impl Keeper {
 
 impl Collector for UptimeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let now = Now::read();
-        let reports: Vec<(Window, Vec<CheckReport>)> =
-            Window::ALL.into_iter().map(|window| (window, self.0.report(None, window, now).unwrap_or_default())).collect();
-        let mut write = |name: &str, help: &str, ratio: &dyn Fn(&CheckReport) -> Option<f64>| -> std::fmt::Result {
+        let summary = self.0.summary(Now::read());
+        let mut write = |name: &str, help: &str, ratio: fn(Seconds) -> Option<f64>| -> std::fmt::Result {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (window, checks) in &reports {
-                for report in checks {
-                    if let Some(ratio) = ratio(report) {
-                        let labels = [("check", report.check.as_str()), ("window", window.name())];
+            for (number, window) in Window::ALL.into_iter().enumerate() {
+                for uptime in &summary.uptimes {
+                    if let Some(ratio) = ratio(uptime.windows[number]) {
+                        let labels = [("check", uptime.check.as_str()), ("window", window.name())];
                         ConstGauge::new(ratio).encode(metric.encode_family(&labels)?)?;
                     }
                 }
             }
             Ok(())
         };
-        write("bellwether_check_uptime_ratio", "Part of the known time within the window in which a check passed.", &|report| {
-            report.uptime.ratio()
-        })?;
+        let help = "Part of the known time within the window in which a check passed.";
+        write("bellwether_check_uptime_ratio", help, Seconds::ratio)?;
         let help = "The same without the time in maintenance.";
-        write("bellwether_check_uptime_without_maintenance_ratio", help, &|report| report.uptime.ratio_without_maintenance())
+        write("bellwether_check_uptime_without_maintenance_ratio", help, Seconds::ratio_without_maintenance)
     }
 }

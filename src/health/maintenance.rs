@@ -15,6 +15,8 @@ use crate::health::aggregate::MaintenanceView;
 
 /// More calls than this at once are a mistake of a script.
 const MAX_CALLS: usize = 100;
+/// No call lasts longer. A longer maintenance is a check that should not be there.
+pub const LONGEST_CALL: Duration = Duration::from_secs(30 * 86_400);
 
 /// What an operator has asked for, as it is kept over a restart.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -48,6 +50,9 @@ struct Open {
     call: Call,
     reason: Option<Arc<str>>,
     deadline: Instant,
+    /// It was begun before a restart, so that only the wall clock knows its end, and that may have been wrong at the
+    /// start, as on a machine that asks for the time when it is already up.
+    is_restored: bool,
 }
 
 /// A window with what is known of it, so that the cron expression is searched only when that changes.
@@ -86,18 +91,16 @@ impl Maintenance {
         let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
         let until = now.wall.saturating_add(length).unwrap_or(Timestamp::MAX).as_millisecond();
         let call = Call { id: self.next_id, checks, until, reason };
-        self.restore(call.clone(), now);
+        self.calls.push(Open::new(call.clone(), length_left(&call, now), false, now));
         Ok(call)
     }
 
     /// Goes on with a call of before a restart.
     pub fn restore(&mut self, call: Call, now: Now) {
-        let left = u64::try_from(call.until.saturating_sub(now.wall.as_millisecond())).unwrap_or(0);
+        let left = length_left(&call, now);
         self.next_id = self.next_id.max(call.id);
-        if left > 0 && self.calls.len() < MAX_CALLS {
-            let reason = (!call.reason.is_empty()).then(|| Arc::from(call.reason.as_str()));
-            let deadline = now.monotonic + Duration::from_millis(left);
-            self.calls.push(Open { call, reason, deadline });
+        if !left.is_zero() && self.calls.len() < MAX_CALLS {
+            self.calls.push(Open::new(call, left, true, now));
         }
     }
 
@@ -118,7 +121,7 @@ impl Maintenance {
     /// The maintenance of a check that is going on; of several, the one that ends last.
     pub fn of(&mut self, check: &str, now: Now) -> Option<MaintenanceView> {
         let covers = |checks: &[String]| checks.is_empty() || checks.iter().any(|name| name == check);
-        let called = self.calls.iter().filter(|open| open.deadline > now.monotonic && covers(&open.call.checks));
+        let called = self.calls.iter().filter(|open| open.goes_on(now) && covers(&open.call.checks));
         let called = called.map(|open| MaintenanceView {
             until: Timestamp::from_millisecond(open.call.until).unwrap_or(Timestamp::MAX),
             reason: open.reason.clone(),
@@ -131,7 +134,26 @@ impl Maintenance {
     }
 
     fn expire(&mut self, now: Now) {
-        self.calls.retain(|open| open.deadline > now.monotonic);
+        self.calls.retain(|open| open.goes_on(now));
+    }
+}
+
+/// How long a call still has to go by the wall clock, and never longer than any may last.
+fn length_left(call: &Call, now: Now) -> Duration {
+    let left = u64::try_from(call.until.saturating_sub(now.wall.as_millisecond())).unwrap_or(0);
+    Duration::from_millis(left).min(LONGEST_CALL)
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(call: Call, left: Duration, is_restored: bool, now: Now) -> Self {
+        let reason = (!call.reason.is_empty()).then(|| Arc::from(call.reason.as_str()));
+        Self { call, reason, deadline: now.monotonic + left, is_restored }
+    }
+
+    fn goes_on(&self, now: Now) -> bool {
+        self.deadline > now.monotonic && !(self.is_restored && self.call.until <= now.wall.as_millisecond())
     }
 }
 
@@ -249,6 +271,23 @@ mod tests {
         assert_eq!(restarted.end(Some(2), start), 1);
         assert_eq!(restarted.end(None, start), 1);
         assert_eq!(restarted.end(None, start), 0);
+    }
+
+    /// A machine that starts in 1970 and learns the time a moment later.
+    #[test]
+    fn a_call_is_not_restored_for_years() {
+        let now = Now::read();
+        let call = Maintenance::default().begin(Vec::new(), Duration::from_secs(60), String::new(), now).unwrap();
+        let at = |wall: &str, days: u64| Now { monotonic: now.monotonic + Duration::from_secs(days * 86_400), wall: wall.parse().unwrap() };
+        let mut restored = Maintenance::default();
+        restored.restore(call.clone(), at("1970-01-01T00:00:10Z", 0));
+        assert!(restored.of("api", at("1970-01-01T00:00:20Z", 0)).is_some());
+        assert!(restored.of("api", at("1970-01-31T00:00:20Z", 31)).is_none(), "nothing is silent for longer than 30 days");
+        let set = Now { monotonic: now.monotonic, wall: now.wall + SignedDuration::from_secs(61) };
+        assert!(restored.of("api", set).is_none(), "and not beyond its end, once the time is known");
+        // What no clock can hold does not panic.
+        restored.restore(Call { until: i64::MAX, ..call }, now);
+        assert!(restored.of("api", now).is_some());
     }
 
     #[test]

@@ -36,6 +36,17 @@ pub struct Metrics {
     duration: Family<CheckLabel, Histogram>,
 }
 
+/// The series of one check. Its loop keeps them, so that a look is counted without being looked up, and so that the last
+/// look of a loop that was ended brings back nothing that has been withdrawn.
+#[derive(Clone, Debug)]
+pub struct CheckMetrics {
+    passes: Counter,
+    /// In the order of [`Reason::ALL`].
+    failures: Vec<Counter>,
+    transitions: Counter,
+    duration: Histogram,
+}
+
 /// What is read from the board at each scrape.
 #[derive(Debug)]
 struct BoardCollector {
@@ -68,11 +79,13 @@ impl Metrics {
     }
 
     /// Exposes everything of a check, as zero where nothing has happened yet.
-    pub fn expose(&self, check: &str) {
-        self.transitions.get_or_create_owned(&[("check", check.to_owned())]);
-        self.duration.get_or_create_owned(&[("check", check.to_owned())]);
-        for reason in Reason::ALL.into_iter().map(Reason::code).chain([PASS]) {
-            self.results.get_or_create_owned(&labels(check, reason));
+    pub fn expose(&self, check: &str) -> CheckMetrics {
+        let result = |reason| self.results.get_or_create_owned(&labels(check, reason));
+        CheckMetrics {
+            passes: result(PASS),
+            failures: Reason::ALL.into_iter().map(|reason| result(reason.code())).collect(),
+            transitions: self.transitions.get_or_create_owned(&[("check", check.to_owned())]),
+            duration: self.duration.get_or_create_owned(&[("check", check.to_owned())]),
         }
     }
 
@@ -84,22 +97,32 @@ impl Metrics {
             self.results.remove(&labels(check, reason));
         }
     }
+}
 
+// === impl CheckMetrics ===
+
+impl CheckMetrics {
     /// Counts a look that broke.
-    pub fn broke(&self, check: &str) {
-        self.results.get_or_create_owned(&labels(check, Reason::Panic.code())).inc();
+    pub fn broke(&self) {
+        self.count(Some(Reason::Panic));
     }
 
     /// Counts a look.
-    pub fn looked(&self, check: &str, outcome: &Outcome) {
-        let reason = outcome.failure.map_or(PASS, Reason::code);
-        self.results.get_or_create_owned(&labels(check, reason)).inc();
-        self.duration.get_or_create_owned(&[("check", check.to_owned())]).observe(outcome.duration.as_secs_f64());
+    pub fn looked(&self, outcome: &Outcome) {
+        self.count(outcome.failure);
+        self.duration.observe(outcome.duration.as_secs_f64());
     }
 
     /// Counts a change of the verdict.
-    pub fn changed(&self, check: &str) {
-        self.transitions.get_or_create_owned(&[("check", check.to_owned())]).inc();
+    pub fn changed(&self) {
+        self.transitions.inc();
+    }
+
+    fn count(&self, failure: Option<Reason>) {
+        match failure {
+            None => self.passes.inc(),
+            Some(reason) => self.failures[reason as usize].inc(),
+        };
     }
 }
 
@@ -134,7 +157,7 @@ impl Collector for BoardCollector {
         })?;
         #[expect(clippy::cast_precision_loss, reason = "seconds since the epoch are below 2^53")]
         per_check(
-            "bellwether_check_certificate_end_timestamp_seconds",
+            "bellwether_check_tls_cert_expiry_timestamp_seconds",
             "Until when the certificate of a check is valid, as it was last seen.",
             &|check| check.last.as_ref().and_then(|last| last.certificate_end).map(|end| end.as_second() as f64),
         )?;
@@ -188,4 +211,32 @@ fn write_groups(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> std
         ConstGauge::new(i64::from(group.ready)).encode(metric.encode_family(&[("group", group.name.as_str())])?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::health::Health;
+
+    /// The loop of a check that a reload has removed may be in the middle of its last look.
+    #[test]
+    fn a_late_look_brings_back_nothing_that_was_withdrawn() {
+        let mut registry = Registry::default();
+        let board = Arc::new(Board::new(&Health::default(), Now::read()));
+        let metrics = Metrics::register(&board, &Permits::default(), &mut registry);
+        let gone = metrics.expose("gone");
+        gone.looked(&Outcome::fail(Reason::Timeout, Duration::ZERO));
+        let write = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        assert!(write().contains("bellwether_check_results_total{check=\"gone\",reason=\"timeout\"} 1"), "{}", write());
+        metrics.forget("gone");
+        gone.looked(&Outcome::pass(Duration::ZERO));
+        gone.changed();
+        assert!(!write().contains("gone"), "{}", write());
+    }
 }

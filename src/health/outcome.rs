@@ -125,7 +125,7 @@ impl Outcome {
 // === impl Reason ===
 
 impl Reason {
-    /// All reasons, for what is exposed as zero from the start.
+    /// All reasons in the order of their numbers, for what is exposed as zero from the start.
     pub const ALL: [Self; 21] = [
         Self::Timeout,
         Self::Refused,
@@ -234,9 +234,10 @@ mod tests {
     use crate::config::health::Hold;
 
     #[test]
-    fn every_reason_has_a_code_of_its_own() {
+    fn every_reason_has_a_code_and_a_number_of_its_own() {
         let codes: std::collections::BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
+        assert!(Reason::ALL.into_iter().enumerate().all(|(number, reason)| reason as usize == number));
     }
 
     #[test]

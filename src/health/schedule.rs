@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::config::health::Check;
 use crate::health::board::{Board, CheckId, Watched};
-use crate::health::metrics::Metrics;
+use crate::health::metrics::{CheckMetrics, Metrics};
 use crate::health::probe::{Prober, http_client};
 use crate::health::schedule::beat::Beat;
 pub use crate::health::schedule::look::Permits;
@@ -130,8 +130,8 @@ impl<A: Ask, P: Fn(&Check) -> A> Schedule<P> {
     }
 
     fn begin(&mut self, watched: Watched, delay: Duration) {
-        self.common.metrics.expose(&watched.check.name);
         let watcher = Watcher {
+            metrics: self.common.metrics.expose(&watched.check.name),
             asked: (self.prepare)(&watched.check),
             common: Arc::clone(&self.common),
             id: watched.id,
@@ -151,7 +151,7 @@ impl<A: Ask, P: Fn(&Check) -> A> Schedule<P> {
         let broken = self.running.iter().find(|(_, running)| running.task.id() == error.id()).map(|(id, _)| *id);
         let Some(Running { watched, .. }) = broken.and_then(|id| self.running.remove(&id)) else { return };
         tracing::error!(check = %watched.check.name, "the loop of a check broke; it is begun again");
-        self.common.metrics.broke(&watched.check.name);
+        self.common.metrics.expose(&watched.check.name).broke();
         self.common.board.break_down(watched.id, Now::read());
         self.begin(watched, RESTART_AFTER);
     }
@@ -180,6 +180,7 @@ struct Watcher<A> {
     common: Arc<Common>,
     id: CheckId,
     check: Arc<Check>,
+    metrics: CheckMetrics,
     asked: A,
     /// Asks for a look before its time.
     wake: Arc<Notify>,
@@ -209,15 +210,15 @@ impl<A: Ask> Watcher<A> {
         let name = &self.check.name;
         let Look::Ended(outcome) = look else {
             tracing::error!(check = %name, "a look at a check broke; its verdict is stale until one ends by itself");
-            self.common.metrics.broke(name);
+            self.metrics.broke();
             self.common.board.break_down(self.id, Now::read());
             return;
         };
-        self.common.metrics.looked(name, &outcome);
+        self.metrics.looked(&outcome);
         let failure = outcome.failure;
         let Some(Transition { from, to }) = self.common.board.observe(self.id, outcome, Now::read()) else { return };
         if from.is_some() {
-            self.common.metrics.changed(name);
+            self.metrics.changed();
         }
         match (to, failure) {
             (Verdict::Down, Some(reason)) => tracing::warn!(check = %name, reason = reason.code(), "a check is down"),

@@ -36,6 +36,10 @@ pub struct CheckState {
     panicked: bool,
     /// The next look decides at once: there is nothing to hold on to.
     undecided: bool,
+    /// A reload has added it to checks whose verdicts are known.
+    joins: bool,
+    /// Since when it is watched as it is defined now.
+    begun: Instant,
     streaks: Streaks,
 }
 
@@ -67,7 +71,7 @@ pub struct Transition {
 // === impl CheckState ===
 
 impl CheckState {
-    /// A check that has not been looked at.
+    /// A check that has not been looked at, as at the start of the process.
     #[must_use]
     pub fn new(now: Now) -> Self {
         Self {
@@ -78,15 +82,24 @@ impl CheckState {
             consecutive: 0,
             panicked: false,
             undecided: true,
+            joins: false,
+            begun: now.monotonic,
             streaks: Streaks::default(),
         }
     }
 
-    /// The state of a check whose definition has changed. The old verdict stands until the next look, which decides at
-    /// once: a reload of a component that is well must not take it out of rotation.
+    /// A check that a reload adds to others.
     #[must_use]
-    pub fn redefined(&self) -> Self {
-        Self { undecided: true, streaks: Streaks::default(), ..self.clone() }
+    pub fn joining(now: Now) -> Self {
+        Self { joins: true, ..Self::new(now) }
+    }
+
+    /// The state of a check whose definition has changed. The old verdict stands until the next look, which decides at
+    /// once: a reload of a component that is well must not take it out of rotation. Nor does it become stale by a shorter
+    /// interval before that has passed.
+    #[must_use]
+    pub fn redefined(&self, now: Now) -> Self {
+        Self { undecided: true, begun: now.monotonic, streaks: Streaks::default(), ..self.clone() }
     }
 
     /// Takes the outcome of a look in. The first one decides at once: there is nothing yet to hold on to.
@@ -126,9 +139,16 @@ impl CheckState {
     /// Whether the last look is too old to say anything, or broke: its checker hangs, or the process was stopped.
     #[must_use]
     pub fn is_stale(&self, timing: &Timing, now: Now) -> bool {
-        let limit = (timing.interval + timing.timeout).mul_f64(2.5);
-        let is_old = self.last.as_ref().is_some_and(|(_, at)| now.monotonic.saturating_duration_since(at.monotonic) > limit);
+        let is_old = self.last.as_ref().is_some_and(|(_, at)| is_older(at.monotonic.max(self.begun), timing, now));
         is_old || self.panicked
+    }
+
+    /// Whether it was added by a reload and its first look is still under way: what was known before must not be put in
+    /// doubt by a question that nobody has answered yet. It ends with the first look, however that ends, and after the
+    /// time in which any verdict would be stale.
+    #[must_use]
+    pub fn is_joining(&self, timing: &Timing, now: Now) -> bool {
+        self.joins && self.last.is_none() && !is_older(self.begun, timing, now)
     }
 
     /// Whether the last look broke.
@@ -146,6 +166,11 @@ impl CheckState {
     fn dwells(&self, timing: &Timing, now: Now) -> bool {
         timing.hold.min_dwell.is_some_and(|dwell| now.monotonic.saturating_duration_since(self.since.monotonic) < dwell)
     }
+}
+
+/// Whether a moment is too long ago for what was known then to be true still.
+fn is_older(moment: Instant, timing: &Timing, now: Now) -> bool {
+    now.monotonic.saturating_duration_since(moment) > (timing.interval + timing.timeout).mul_f64(2.5)
 }
 
 // === impl Streaks ===
@@ -297,10 +322,23 @@ mod tests {
         let now = Now::read();
         let mut state = CheckState::new(now);
         state.observe(outcome('p'), &TIMING, now);
-        let mut state = state.redefined();
+        let hour = Now { monotonic: now.monotonic + Duration::from_secs(3600), wall: now.wall };
+        let mut state = state.redefined(hour);
         assert_eq!(state.verdict, Some(Verdict::Up));
+        assert!(!state.is_stale(&TIMING, hour), "looked at an hour ago, as it was asked for then");
         let transition = state.observe(outcome('f'), &TIMING, now);
         assert_eq!(transition, Some(Transition { from: Some(Verdict::Up), to: Verdict::Down }));
+    }
+
+    #[test]
+    fn a_check_joins_until_its_first_look_and_not_for_ever() {
+        let now = Now::read();
+        let later = |seconds| Now { monotonic: now.monotonic + Duration::from_secs(seconds), wall: now.wall };
+        assert!(!CheckState::new(now).is_joining(&TIMING, now));
+        let mut state = CheckState::joining(now);
+        assert!(state.is_joining(&TIMING, later(17)) && !state.is_joining(&TIMING, later(18)));
+        state.break_down(now);
+        assert!(!state.is_joining(&TIMING, now), "a look that breaks has ended, too");
     }
 
     #[test]

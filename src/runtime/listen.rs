@@ -1,6 +1,9 @@
-//! An HTTP listener that hostile clients cannot exhaust: a cap on connections, a limit for headers, a graceful end.
+//! An HTTP listener that hostile clients cannot exhaust: a cap on connections, a limit for headers, a graceful end; with
+//! TLS where there is a certificate.
 //!
 //! Owns sockets and connections. Knows nothing of routes.
+
+mod connections;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,17 +15,19 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-/// How many connections are served at once; further ones wait in the kernel's queue. A kubelet, two Prometheus
-/// servers and a few people need about ten.
-const MAX_CONNECTIONS: usize = 256;
+use crate::runtime::certificate::Certificate;
+pub use crate::runtime::listen::connections::ListenerMetrics;
+use crate::runtime::listen::connections::{Connection, Connections};
 
-/// How long a client may take to send its request's head. Slower ones hold a connection for nothing.
+/// How long a client may take to send its request's head, and before that for the handshake of TLS. Slower ones hold a
+/// connection for nothing.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long requests that have begun may go on after the stop.
@@ -31,17 +36,37 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long to wait before the next try when the process has run out of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until `stop`, then lets the requests under way end.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// What a listener serves.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The routes.
+    pub router: Router,
+    /// What it shows to its clients; without one it speaks plain HTTP.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Its connections, counted.
+    pub metrics: ListenerMetrics,
+}
+
+/// What all connections of a listener share.
+#[derive(Clone)]
+struct Common {
+    router: Router,
+    acceptor: Option<TlsAcceptor>,
+}
+
+/// Serves on `listener` until `stop`, then lets the requests under way end.
+pub async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
+    let acceptor = service.certificate.as_ref().map(|certificate| TlsAcceptor::from(certificate.server_config()));
+    let common = Common { router: service.router, acceptor };
+    let connections = Arc::new(Connections::new(service.metrics));
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &connections) => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer, permit)) => serve_connection(stream, peer, permit, router.clone(), &graceful),
+            Ok((stream, peer, connection)) => begin(stream, peer, connection, common.clone(), graceful.watcher()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; check the limit of open files");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -54,27 +79,50 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     }
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(std::io::Error::other)?;
+async fn accept(listener: &TcpListener, connections: &Arc<Connections>) -> std::io::Result<(TcpStream, SocketAddr, Connection)> {
     let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+    Ok((stream, peer, connections.admit().await))
 }
 
-fn serve_connection(stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit, router: Router, graceful: &GracefulShutdown) {
+fn begin(stream: TcpStream, peer: SocketAddr, connection: Connection, common: Common, watcher: Watcher) {
+    #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `graceful` waits for it at the end")]
+    tokio::spawn(async move {
+        let evicted = connection.evicted();
+        tokio::select! {
+            () = converse(stream, peer, &connection, common, watcher) => {}
+            () = evicted.cancelled() => {}
+        }
+    });
+}
+
+async fn converse(stream: TcpStream, peer: SocketAddr, connection: &Connection, common: Common, watcher: Watcher) {
+    let Some(acceptor) = &common.acceptor else {
+        return answer(stream, peer, connection, common.router, watcher).await;
+    };
+    // One who does not shake hands is like one who never asks; both are their own business.
+    if let Ok(Ok(stream)) = tokio::time::timeout(HEADER_LIMIT, acceptor.accept(stream)).await {
+        answer(stream, peer, connection, common.router, watcher).await;
+    }
+}
+
+async fn answer<S>(stream: S, peer: SocketAddr, connection: &Connection, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let state = connection.state();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+        let (busy, answer) = (state.busy(), router.clone().oneshot(request));
+        async move {
+            let _busy = busy;
+            answer.await
+        }
     });
-    let connection = http1::Builder::new()
+    let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `graceful` waits for it at the end")]
-    tokio::spawn(async move {
-        // A client that goes away is its own business.
-        let _ = connection.await;
-        drop(permit);
-    });
+    // A client that goes away is its own business.
+    let _ = watcher.watch(conversation).await;
 }

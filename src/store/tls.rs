@@ -15,10 +15,9 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
-use x509_cert::Certificate;
-use x509_cert::der::Decode as _;
 
 use crate::config::trust::{Authorities, Trust};
+use crate::runtime::certificate::end_of;
 
 /// The system's authorities, read once: there are some 150 of them.
 static SYSTEM: OnceLock<Arc<dyn ServerCertVerifier>> = OnceLock::new();
@@ -72,13 +71,6 @@ fn judge_of(authorities: &Authorities, provider: &Arc<CryptoProvider>) -> Result
     }
     let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     Ok(judge.build().map_err(|error| Error::Other(OtherError(Arc::new(error))))?)
-}
-
-/// Until when a certificate is valid.
-fn end_of(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    let parsed = Certificate::from_der(certificate.as_ref()).ok()?;
-    let seconds = parsed.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
-    Timestamp::from_second(i64::try_from(seconds).ok()?).ok()
 }
 
 // === impl Expiry ===

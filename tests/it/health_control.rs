@@ -6,8 +6,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::component::Component;
+use crate::mongod::Mongod;
 use crate::raw_http::request;
 use crate::sidecar::{Setup, Sidecar, command, eventually, free_port};
+use crate::tls::{Authority, TlsServer};
 
 const TOKEN: &str = "correct horse battery staple";
 
@@ -211,6 +213,132 @@ fn h12_a_swapped_symlink_is_seen() {
     swap_to(&two);
     eventually("the new check", || request(&address, "GET", "/readyz/two", None, "").0, |status| *status == 503);
     assert_eq!(request(&address, "GET", "/readyz/one", None, "").0, 404);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// H12: between a reload and the first look at what is new, nothing is put in doubt that was known.
+#[test]
+fn h12_a_reload_that_adds_critical_checks_never_makes_unready() {
+    let component = Component::start();
+    let critical = |name: &str| format!("    {name}: {{ type: http, critical: true, url: \"{}\" }}\n", component.url());
+    let (sidecar, _) = controlled(&critical("first"), None);
+    sidecar.wait_for("/readyz", 200);
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut asked = 0;
+            while !is_done.load(std::sync::atomic::Ordering::SeqCst) {
+                let (status, body) = request(&sidecar.address, "GET", "/readyz", None, "");
+                assert_eq!(status, 200, "{body}");
+                asked += 1;
+            }
+            asked
+        });
+        for number in 0..5 {
+            let name = format!("new{number}");
+            rewrite(&sidecar, |text| text + &critical(&name));
+            sidecar.signal(Signal::HUP);
+            eventually("the new check", || check(&sidecar, &name), |seen| seen["x-state"] == "up");
+        }
+        is_done.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(asked.join().unwrap() > 0);
+    });
+    // One that never answers counts as soon as that is known.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    rewrite(&sidecar, |text| text + &critical("silent").replace(&component.url(), &url));
+    sidecar.signal(Signal::HUP);
+    assert!(sidecar.wait_for("/readyz", 503).body.contains("[-]silent failed: down: timeout"));
+}
+
+/// H12: a check is what its files hold, not only what is written of it.
+#[test]
+fn h12_authorities_that_were_replaced_are_used_after_a_reload() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let server = TlsServer::start(new.issue("localhost", -10, 90));
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::copy(old.file(), &ca_file).unwrap();
+    let api = format!(
+        "    api: {{ type: tls, critical: true, address: \"localhost:{}\", ca_file: \"{}\" }}\n",
+        server.address.port(),
+        ca_file.display()
+    );
+    let (sidecar, control) = controlled(&format!("{api}    other: {{ type: tcp, address: \"127.0.0.1:1\" }}\n"), Some(folder));
+    eventually("it is not trusted", || check(&sidecar, "api"), |api| api["x-reason"] == "tls");
+    std::fs::copy(new.file(), &ca_file).unwrap();
+    assert_eq!(request(&control, "POST", "/-/reload", Some(TOKEN), ""), (200, "reloaded: changed api\n".to_owned()));
+    eventually("it is trusted", || check(&sidecar, "api"), |api| api["x-state"] == "up");
+    assert_eq!(request(&control, "POST", "/-/reload", Some(TOKEN), "").1, "reloaded: no check has changed\n");
+}
+
+/// H12: whatever is replaced, and in whatever state it is, leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn h12_reloads_leave_no_sockets_and_tasks_behind() {
+    let mongod = Mongod::start().await;
+    let component = Component::start();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let checks = format!(
+        "    mongodb: {{ type: mongodb }}\n    api: {{ type: http, url: \"{}\" }}\n    silent: {{ type: http, url: \"http://{}\" }}\nstores: {{ mongodb: {{ uri: \"{}\", database: app }} }}\n",
+        component.url(),
+        silent.local_addr().unwrap(),
+        mongod.uri()
+    );
+    let (sidecar, control) = controlled(&checks, None);
+    eventually("mongodb", || check(&sidecar, "mongodb"), |seen| seen["x-state"] == "up");
+    let held = || (sidecar.sockets(), sidecar.value("bellwether_runtime_tasks").unwrap());
+    let before = held();
+    for round in 0..20 {
+        if round == 10 {
+            mongod.freeze();
+        }
+        rewrite(&sidecar, |text| {
+            if round % 2 == 0 {
+                text.replace("interval: 300ms", "interval: 310ms")
+            } else {
+                text.replace("interval: 310ms", "interval: 300ms")
+            }
+        });
+        let (status, answer) = request(&control, "POST", "/-/reload", Some(TOKEN), "");
+        assert_eq!((status, answer.as_str()), (200, "reloaded: changed mongodb, api, silent\n"));
+        let name = if round < 10 { "mongodb" } else { "api" };
+        eventually("a look", || check(&sidecar, name), |seen| seen["x-consecutive"] == 1 || seen["x-state"] == "up");
+    }
+    mongod.thaw();
+    eventually("nothing more than before", held, |now| now.0 <= before.0 + 3 && now.1 <= before.1 + 3.0);
+    eventually("mongodb", || check(&sidecar, "mongodb"), |seen| seen["x-state"] == "up");
+}
+
+/// A pipe is empty when it is read again: taking that for a configuration would drop every check.
+#[test]
+fn a_configuration_from_a_pipe_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, token) = (folder.path().join("pipe"), folder.path().join("token"));
+    std::fs::write(&token, TOKEN).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (address, control) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let text = format!(
+        "admin: {{ listen: {control}, token_file: {} }}\nhealth: {{ checks: {{ one: {{ type: tcp, address: \"127.0.0.1:1\" }} }} }}\n",
+        token.display()
+    );
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, text).unwrap()
+    });
+    let mut child = command()
+        .args(["run", "--listen", &address, "--config"])
+        .arg(&pipe)
+        .env("BELLWETHER_STATE_DIR", folder.path().join("state"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    writer.join().unwrap();
+    eventually("it answers", || std::net::TcpStream::connect(&address).is_ok(), |answers| *answers);
+    eventually("the check", || request(&address, "GET", "/readyz/one", None, "").0, |status| *status == 503);
+    let (status, answer) = request(&control, "POST", "/-/reload", Some(TOKEN), "");
+    assert!(status == 400 && answer.contains("is not a regular file and cannot be read again"), "{status} {answer}");
+    assert_eq!(request(&address, "GET", "/readyz/one", None, "").0, 503);
     child.kill().unwrap();
     child.wait().unwrap();
 }

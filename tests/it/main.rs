@@ -13,6 +13,7 @@ mod health_control;
 mod health_faults;
 mod health_history;
 mod lint;
+mod listener;
 mod logs;
 mod metrics;
 mod mongod;

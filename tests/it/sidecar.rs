@@ -140,6 +140,14 @@ impl Sidecar {
         eventually(&format!("{path} {status}"), || self.get(path), |answer| answer.status == status)
     }
 
+    /// How many sockets it holds, as the system knows it.
+    #[track_caller]
+    pub fn sockets(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let links = std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();

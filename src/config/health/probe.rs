@@ -11,7 +11,7 @@ use reqwest::header::HeaderMap;
 
 use crate::config::health::assertion::{Assertion, Statuses};
 use crate::config::stores::{MongoStore, PostgresStore, RedisStore};
-use crate::config::trust::Trust;
+use crate::config::trust::{Authorities, Trust};
 
 /// What a check asks.
 #[derive(Clone, Debug)]
@@ -191,6 +191,22 @@ impl Probe {
             Self::Mongodb(_) | Self::Postgres(_) | Self::Redis(_) => "datastore",
             Self::Http(_) | Self::Tcp { .. } | Self::Tls(_) | Self::Dns(_) => "component",
             Self::File(_) | Self::Host(_) => "system",
+        }
+    }
+
+    /// The authorities of its own that its server is judged by.
+    #[must_use]
+    pub fn authorities(&self) -> Option<&Authorities> {
+        let trust = match self {
+            Self::Http(probe) => &probe.trust,
+            Self::Tls(probe) => &probe.trust,
+            Self::Postgres(probe) => &probe.store.trust,
+            Self::Redis(probe) => probe.store.tls.as_ref()?,
+            Self::Mongodb(_) | Self::Tcp { .. } | Self::Dns(_) | Self::File(_) | Self::Host(_) => return None,
+        };
+        match trust {
+            Trust::Only(authorities) => Some(authorities),
+            Trust::System | Trust::Anybody => None,
         }
     }
 

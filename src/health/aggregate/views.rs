@@ -37,6 +37,8 @@ pub struct CheckView {
     pub since: Timestamp,
     /// Whether readiness depends on it.
     pub critical: bool,
+    /// A reload has added it, and its first look is under way.
+    pub is_joining: bool,
     /// The last look.
     pub last: Option<LastLook>,
     /// How many looks in a row ended like the last one.
@@ -146,7 +148,7 @@ impl Snapshot {
     /// The status of the whole: fail when a critical check is not known to pass, warn when anything else is wrong.
     #[must_use]
     pub fn status(&self) -> Status {
-        if self.checks.iter().any(|check| check.critical && !check.passes()) {
+        if self.checks.iter().any(|check| check.critical && !check.holds_nobody_up()) {
             Status::Fail
         } else if self.checks.iter().any(|check| check.verdict != State::Up) {
             Status::Warn
@@ -166,12 +168,20 @@ impl CheckView {
         matches!(self.verdict, State::Up | State::Degraded)
     }
 
+    /// Whether those who depend on it may be ready: it passes, or it has only just been added to the others, whose
+    /// readiness stands until its first look has ended.
+    #[must_use]
+    pub fn holds_nobody_up(&self) -> bool {
+        self.passes() || self.is_joining
+    }
+
     /// Its status in a health document.
     #[must_use]
     pub fn status(&self) -> Status {
         match self.verdict {
             State::Up => Status::Pass,
             State::Degraded => Status::Warn,
+            _ if self.is_joining => Status::Warn,
             _ => Status::Fail,
         }
     }

@@ -57,6 +57,9 @@ struct Past {
     /// Time that is not a whole second yet.
     #[serde(skip)]
     rest: Duration,
+    /// Whether the configuration had it at the last sample.
+    #[serde(skip)]
+    is_watched: bool,
 }
 
 /// A change of what a check is held to be.
@@ -86,6 +89,33 @@ pub enum Code {
     Down,
     /// Its last look is too old, or broke.
     Stale,
+}
+
+/// What is shown of all checks at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// The uptime of those that are watched, in the order of their names.
+    pub uptimes: Vec<Uptime>,
+    /// The last changes of any, the latest first.
+    pub changes: Vec<Change>,
+}
+
+/// The seconds of one check in all windows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uptime {
+    /// Its name.
+    pub check: String,
+    /// In the order of [`Window::ALL`].
+    pub windows: [Seconds; 4],
+}
+
+/// A transition and whose it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The check's name.
+    pub check: String,
+    /// What has changed.
+    pub transition: Transition,
 }
 
 /// What is known of one check within a window.
@@ -155,18 +185,23 @@ impl Log {
         let wall = now.wall.as_millisecond();
         let known_step = if step > LONGEST_STEP { Duration::ZERO } else { step };
         self.sampled = wall;
-        for (name, past) in &mut self.checks {
-            match snapshot.check(name) {
-                Some(_) => past.pass_time(known_step, wall.div_euclid(1000)),
-                None => past.become_code(Code::Unknown, false, wall),
+        let month = i64::from(Window::Month.slots()) * 3_600_000;
+        self.checks.retain(|name, past| {
+            past.is_watched = snapshot.check(name).is_some();
+            if past.is_watched {
+                past.pass_time(known_step, wall.div_euclid(1000));
+            } else {
+                past.become_code(Code::Unknown, false, wall);
             }
-        }
+            past.is_watched || past.last_change().is_some_and(|last| last >= wall.saturating_sub(month))
+        });
         for check in &snapshot.checks {
             if !self.checks.contains_key(&check.name) {
                 self.make_room(snapshot);
                 self.checks.insert(check.name.clone(), Past::default());
             }
             if let Some(past) = self.checks.get_mut(&check.name) {
+                past.is_watched = true;
                 past.become_code(Code::of(check), check.maintenance.is_some(), wall);
             }
         }
@@ -182,12 +217,32 @@ impl Log {
         }
     }
 
-    /// Forgets a check that is not there any more, where there are too many.
+    /// The uptime of all checks that are watched, and at most so many changes of any.
+    #[must_use]
+    pub fn summary(&self, changes: usize, wall: Timestamp) -> Summary {
+        let watched = self.checks.iter().filter(|(_, past)| past.is_watched);
+        let uptimes = watched.map(|(name, past)| Uptime {
+            check: name.clone(),
+            windows: Window::ALL.map(|window| past.slots(window).sum(window.slots(), wall.as_second())),
+        });
+        let latest = |(name, past)| {
+            let transitions = Past::transitions(past).rev().take(changes);
+            transitions.map(move |transition| Change { check: String::clone(name), transition: *transition })
+        };
+        let mut last: Vec<Change> = self.checks.iter().flat_map(latest).collect();
+        last.sort_by_key(|change| std::cmp::Reverse(change.transition.at));
+        last.truncate(changes);
+        Summary { uptimes: uptimes.collect(), changes: last }
+    }
+
+    /// Forgets the check that has been gone for the longest time, where there are too many.
     fn make_room(&mut self, snapshot: &Snapshot) {
-        if self.checks.len() >= NAMES
-            && let Some(gone) = self.checks.keys().find(|name| snapshot.check(name).is_none()).cloned()
-        {
-            self.checks.remove(&gone);
+        if self.checks.len() < NAMES {
+            return;
+        }
+        let gone = self.checks.iter().filter(|(name, _)| snapshot.check(name).is_none());
+        if let Some(oldest) = gone.min_by_key(|(_, past)| past.last_change()).map(|(name, _)| name.clone()) {
+            self.checks.remove(&oldest);
         }
     }
 }
@@ -204,6 +259,7 @@ impl Default for Past {
             code: Code::Unknown,
             is_maintained: false,
             rest: Duration::ZERO,
+            is_watched: false,
         }
     }
 }
@@ -239,9 +295,22 @@ impl Past {
         self.transitions.push_back(Transition { at: wall, from, to: code, is_maintained });
     }
 
+    fn slots(&self, window: Window) -> &Slots {
+        if window == Window::Hour { &self.minutes } else { &self.hours }
+    }
+
+    fn transitions(&self) -> impl DoubleEndedIterator<Item = &Transition> {
+        self.transitions.iter()
+    }
+
+    /// When it last became something else, in milliseconds of the wall clock.
+    fn last_change(&self) -> Option<i64> {
+        self.transitions.back().map(|transition| transition.at)
+    }
+
     fn report(&self, name: &str, window: Window, wall: Timestamp) -> CheckReport {
         let seconds = wall.as_second();
-        let slots = if window == Window::Hour { &self.minutes } else { &self.hours };
+        let slots = self.slots(window);
         let (uptime, span) = (slots.sum(window.slots(), seconds), slots.span(window.slots(), seconds));
         let from = (seconds - i64::from(span)) * 1000;
         CheckReport {

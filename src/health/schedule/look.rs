@@ -57,10 +57,17 @@ pub struct Permits {
     waits: Arc<AtomicUsize>,
 }
 
-/// An attempt that was late. It is aborted when nobody waits for it any more: then the process ends, or its check is
-/// gone.
+/// An attempt that was late, until it has ended.
 #[derive(Debug, Default)]
-pub(super) struct Hanging(Option<JoinHandle<Outcome>>);
+pub(super) struct Hanging(Option<Attempt>);
+
+/// An attempt that runs. Whoever drops it, such as a reload that ends its loop, takes along what may be dropped; the
+/// rest is left to end by itself.
+#[derive(Debug)]
+struct Attempt {
+    task: JoinHandle<Outcome>,
+    may_be_dropped: bool,
+}
 
 /// Counts a look that lingers, for as long as it does, however it ends.
 struct Lingering<'a>(&'a AtomicUsize);
@@ -94,7 +101,7 @@ impl Permits {
 
     /// One look.
     pub(super) async fn look(&self, asked: &impl Ask, timeout: Duration, hanging: &mut Hanging) -> Look {
-        if hanging.0.as_ref().is_some_and(|attempt| !attempt.is_finished()) {
+        if hanging.0.as_ref().is_some_and(|attempt| !attempt.task.is_finished()) {
             return Look::Ended(Outcome::fail(Reason::Timeout, timeout));
         }
         hanging.0 = None;
@@ -104,54 +111,39 @@ impl Permits {
         // The semaphore is never closed; without a permit the look goes on, as the lesser evil.
         let permit = self.semaphore.acquire().await.ok();
         let begin = tokio::time::Instant::now();
-        // Whoever drops this future, such as a reload, takes what may be dropped along.
-        let mut attempt = Dropped { attempt: Some(asked.start()), may_be_dropped: asked.may_be_dropped() };
-        let Some(task) = attempt.attempt.as_mut() else { return Look::Panicked };
-        let mut ended = tokio::time::timeout(PATIENCE.min(timeout), &mut *task).await;
+        let mut attempt = Attempt { task: asked.start(), may_be_dropped: asked.may_be_dropped() };
+        let mut ended = tokio::time::timeout(PATIENCE.min(timeout), &mut attempt.task).await;
         drop(permit);
         if ended.is_err() && timeout > PATIENCE {
             let _lingering = Lingering::begin(&self.lingering);
-            ended = tokio::time::timeout_at(begin + timeout, task).await;
+            ended = tokio::time::timeout_at(begin + timeout, &mut attempt.task).await;
         }
         match ended {
             Ok(Ok(outcome)) => Look::Ended(outcome),
             Ok(Err(_)) => Look::Panicked,
             Err(_) => {
                 // Even one that may be dropped is kept until it has ended: what is aborted ends a moment later.
-                hanging.0 = attempt.attempt.take().inspect(|task| {
-                    if attempt.may_be_dropped {
-                        task.abort();
-                    }
-                });
+                attempt.give_up();
+                hanging.0 = Some(attempt);
                 Look::Ended(Outcome::fail(Reason::Timeout, timeout))
             }
         }
     }
 }
 
-/// Aborts an attempt when the look at it is given up.
-struct Dropped {
-    attempt: Option<JoinHandle<Outcome>>,
-    may_be_dropped: bool,
-}
+// === impl Attempt ===
 
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        if let Some(attempt) = self.attempt.take()
-            && self.may_be_dropped
-        {
-            attempt.abort();
+impl Attempt {
+    fn give_up(&self) {
+        if self.may_be_dropped {
+            self.task.abort();
         }
     }
 }
 
-// === impl Hanging ===
-
-impl Drop for Hanging {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(attempt) = &self.0 {
-            attempt.abort();
-        }
+        self.give_up();
     }
 }
 

@@ -16,6 +16,8 @@ use crate::health::schedule::look::LOOKS_AT_ONCE;
 enum Behaviour {
     Answers,
     Hangs,
+    /// As the driver of MongoDB: nobody may drop the attempt.
+    HangsUndropped,
     /// The attempt panics the first time, and answers then.
     BreaksOnce,
     /// The loop itself panics the first time.
@@ -29,6 +31,18 @@ struct Seen {
     begins: Mutex<Vec<Instant>>,
     running: AtomicUsize,
     most_running: AtomicUsize,
+}
+
+impl Behaviour {
+    fn of(address: &str) -> Self {
+        match address {
+            "hangs" => Self::Hangs,
+            "hangs undropped" => Self::HangsUndropped,
+            "breaks" => Self::BreaksOnce,
+            "breaks the loop" => Self::BreaksTheLoopOnce,
+            _ => Self::Answers,
+        }
+    }
 }
 
 struct Thing {
@@ -58,7 +72,7 @@ impl Ask for Thing {
         tokio::spawn(async move {
             let _attempt = attempt;
             match behaviour {
-                Behaviour::Hangs => std::future::pending().await,
+                Behaviour::Hangs | Behaviour::HangsUndropped => std::future::pending().await,
                 Behaviour::BreaksOnce if look == 0 => panic!("by the test"),
                 _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
@@ -67,7 +81,7 @@ impl Ask for Thing {
     }
 
     fn may_be_dropped(&self) -> bool {
-        true
+        self.behaviour != Behaviour::HangsUndropped
     }
 }
 
@@ -120,13 +134,7 @@ impl Bench {
         let all = Arc::clone(&seen);
         let prepare = move |check: &Check| {
             let seen = Arc::clone(all.lock().unwrap().entry(check.name.clone()).or_default());
-            let behaviour = match address_of(check) {
-                "hangs" => Behaviour::Hangs,
-                "breaks" => Behaviour::BreaksOnce,
-                "breaks the loop" => Behaviour::BreaksTheLoopOnce,
-                _ => Behaviour::Answers,
-            };
-            Thing { behaviour, seen }
+            Thing { behaviour: Behaviour::of(address_of(check)), seen }
         };
         let task = tokio::spawn(Schedule::new(Arc::clone(&board), metrics, permits.clone(), prepare).run(stop.clone()));
         Self { board, permits, seen, stop, task }
@@ -202,6 +210,7 @@ async fn a_replaced_configuration_leaves_unchanged_checks_alone() {
     assert_eq!((changes.added, changes.changed, changes.removed), (vec!["new".into()], vec!["moved".into()], vec!["gone".into()]));
     assert_eq!(bench.state("moved"), (State::Up, None), "the old verdict stands until the first look");
     assert_eq!(bench.state("new"), (State::Unknown, None));
+    assert!(bench.board.snapshot(Now::read()).groups[0].ready, "nobody has said anything against it yet");
     let after = bench.board.watched();
     assert!(before[0].id == after[0].id && before[1].id != after[1].id);
     let looks_at_gone = bench.seen("gone").looks.load(Ordering::SeqCst);
@@ -216,4 +225,38 @@ async fn a_replaced_configuration_leaves_unchanged_checks_alone() {
     // An outcome of a check that is gone changes nothing.
     assert_eq!(bench.board.observe(before[2].id, Outcome::pass(Duration::ZERO), Now::read()), None);
     bench.end().await;
+}
+
+/// A check that is new is none of the old ones' business until it has been looked at, and is so in any case then.
+#[tokio::test(start_paused = true)]
+async fn a_new_check_counts_from_its_first_look_on() {
+    for (address, ready) in [("answers", true), ("hangs", false), ("breaks", false)] {
+        let bench = Bench::start(&health(vec![check("kept", "answers")]));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench.board.replace(&health(vec![check("kept", "answers"), check("new", address)]), Now::read());
+        assert!(bench.board.snapshot(Now::read()).groups[0].ready, "{address}");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(bench.board.snapshot(Now::read()).groups[0].ready, ready, "{address}");
+        bench.end().await;
+    }
+}
+
+/// A reload meets looks that hang: what may be dropped ends with its check, the driver's future is left to itself.
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_gone_takes_along_what_may_be_dropped() {
+    let bench = Bench::start(&health(vec![check("dropped", "hangs"), check("left", "hangs undropped")]));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (dropped, left) = (bench.seen("dropped"), bench.seen("left"));
+    assert_eq!([&dropped, &left].map(|seen| seen.running.load(Ordering::SeqCst)), [1, 1]);
+    bench.board.replace(&health(Vec::new()), Now::read());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!([&dropped, &left].map(|seen| seen.running.load(Ordering::SeqCst)), [0, 1]);
+    // And the same when the deadline has passed before.
+    let bench = Bench::start(&health(vec![check("dropped", "hangs"), check("left", "hangs undropped")]));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let (dropped, left) = (bench.seen("dropped"), bench.seen("left"));
+    assert_eq!(left.looks.load(Ordering::SeqCst), 1, "one that hangs is waited for");
+    bench.board.replace(&health(Vec::new()), Now::read());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!([&dropped, &left].map(|seen| seen.running.load(Ordering::SeqCst)), [0, 1]);
 }

@@ -35,6 +35,35 @@ fn keys_of_another_type_are_named() {
 }
 
 #[test]
+fn names_are_parts_of_addresses_and_groups_have_members() {
+    let rule = "made of letters, digits, _ - and . with a letter or digit among them, 100 at most: it is part of addresses";
+    let long = "x".repeat(101);
+    for name in ["..", ".", "a/b", "\"a b\"", "ü", long.as_str()] {
+        let check = format!("health: {{ checks: {{ {name}: {{ type: tcp, address: \"a:1\" }} }} }}\n");
+        let message = read(&check).expect_err(name);
+        assert!(message.contains(&format!("a check's name is {rule}")), "{message}");
+        let group = format!("health: {{ checks: {{ a: {{ type: tcp, address: \"a:1\" }} }}, groups: {{ {name}: [a] }} }}\n");
+        let message = read(&group).expect_err(name);
+        assert!(message.contains(&format!("a group's name is {rule}")), "{message}");
+    }
+    let message = read("health: { checks: { a: { type: tcp, address: \"a:1\" } }, groups: { g: [] } }\n").expect_err("no members");
+    assert!(message.contains("health.groups.g: a group without checks is ready whatever happens"), "{message}");
+}
+
+#[test]
+fn what_can_never_fail_or_is_read_by_others_is_warned_of() {
+    let warnings = |text: &str| read(text).unwrap().warnings.iter().map(|warning| warning.message.clone()).collect::<Vec<_>>();
+    let checks = |critical: bool| format!("health: {{ checks: {{ a: {{ type: tcp, address: \"a:1\", critical: {critical} }} }} }}\n");
+    assert_eq!(warnings(&checks(false)), ["no check is `critical`: /readyz is 200 whatever fails"]);
+    assert_eq!(warnings(&checks(true)), Vec::<String>::new());
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "correct horse battery staple").unwrap();
+    let admin = |listen: &str| format!("admin: {{ listen: \"{listen}\", token_file: {} }}\n", token.path().display());
+    assert!(warnings(&admin("0.0.0.0:9601"))[0].contains("the token crosses the network as plain text"));
+    assert_eq!(warnings(&admin("127.0.0.1:9601")), Vec::<String>::new());
+}
+
+#[test]
 fn each_type_says_what_it_needs() {
     refuse("type: http", &["a check of type http needs a `url`"]);
     refuse("type: http, url: \"ftp://a\"", &["`url` is not an address such as http://localhost:8080/health"]);

@@ -23,6 +23,7 @@ fn snapshot(states: &[(&str, State)], maintained: bool, at: Now) -> Snapshot {
         state: *verdict,
         since: at.wall,
         critical: true,
+        is_joining: false,
         last: None,
         consecutive: 0,
         interval: Duration::from_secs(5),
@@ -141,4 +142,39 @@ fn the_file_of_a_busy_month_is_bounded() {
     let report = only(&log, Window::Month, at(start, 31 * 86_400 - 30));
     assert_eq!(report.transitions.len(), TRANSITIONS);
     assert!(report.dropped > 80_000);
+}
+
+/// A check that a new configuration does not have any more is known for as long as a window reaches back to it.
+#[test]
+fn a_check_that_is_gone_is_no_uptime_and_is_forgotten_after_a_month() {
+    let (mut log, start) = (Log::default(), start());
+    live(&mut log, start, 0..100, State::Up, false);
+    let after = |log: &mut Log, second: u64| {
+        let now = at(start, second);
+        log.sample(&snapshot(&[("other", State::Up)], false, now), now);
+        log.summary(20, now.wall)
+    };
+    assert_eq!(log.summary(20, at(start, 99).wall).uptimes[0].windows[0], Seconds { up: 99, ..Seconds::default() });
+    let summary = after(&mut log, 100);
+    assert_eq!(summary.uptimes.iter().map(|uptime| uptime.check.as_str()).collect::<Vec<_>>(), ["other"]);
+    assert_eq!(summary.changes.len(), 3, "what was is still told: {:?}", summary.changes);
+    let day = 86_400;
+    after(&mut log, 29 * day);
+    assert!(log.report(Some("api"), Window::Month, at(start, 29 * day).wall).is_some());
+    after(&mut log, 31 * day);
+    assert_eq!(log.report(Some("api"), Window::Month, at(start, 31 * day).wall), None);
+}
+
+#[test]
+fn the_last_changes_of_all_checks_come_first() {
+    let (mut log, start) = (Log::default(), start());
+    for second in 0..50_u64 {
+        let now = at(start, second);
+        let state = if second % 2 == 0 { State::Up } else { State::Down };
+        log.sample(&snapshot(&[("api", state), ("other", State::Up)], false, now), now);
+    }
+    let changes = log.summary(20, at(start, 50).wall).changes;
+    assert_eq!(changes.len(), 20);
+    assert!(changes.windows(2).all(|pair| pair[0].transition.at >= pair[1].transition.at));
+    assert_eq!(changes[0].transition.at, at(start, 49).wall.as_millisecond());
 }
