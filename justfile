@@ -22,6 +22,10 @@ bench:
     scripts/bench.sh
     cargo bench --locked --bench log_engine
 
+# The log engine in figures, beside newline counting, serde_json and mtail (Debian package `mtail`)
+bench-logs *arguments:
+    cargo bench --locked --bench log_engine -- {{ arguments }}
+
 # Kills the sidecar a thousand times while a log is written and rotated, and compares its counters with the truth
 soak-logs kills="1000":
     cargo build --release --locked --bin bellwether

@@ -16,6 +16,8 @@ use crate::config::values::HumanSize;
 /// Lines beyond this are skipped and counted. The longest line of an agent that was seen (a whole stderr within an
 /// error) had some 60 KiB.
 const MAX_LINE: usize = 1024 * 1024;
+/// Each thread has its own buffer and its own copy of the series.
+const MAX_THREADS: usize = 64;
 
 /// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -28,6 +30,9 @@ pub(super) struct RawLogs {
     rules: Vec<RawRule>,
     /// Lines beyond this are skipped and counted.
     max_line: Option<HumanSize>,
+    /// So many threads read files that are far behind; by default one for each CPU, at most 4. While nothing is far
+    /// behind, one thread reads all files.
+    threads: Option<usize>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -67,6 +72,8 @@ pub struct Logs {
     pub rules: Vec<Rule>,
     /// Lines beyond this many bytes are skipped and counted.
     pub max_line: usize,
+    /// How many threads may read files at the same time; `None` where that follows from the machine.
+    pub threads: Option<usize>,
 }
 
 /// A stream or a set of files.
@@ -129,7 +136,11 @@ impl RawLogs {
             let message = "at least 1KiB: shorter limits would skip ordinary lines".to_owned();
             problems.error(Problem { place: None, path: "logs.max_line".to_owned(), message });
         }
-        Logs { inputs, rules, max_line }
+        if self.threads.is_some_and(|threads| !(1..=MAX_THREADS).contains(&threads)) {
+            let message = format!("between 1 and {MAX_THREADS}");
+            problems.error(Problem { place: None, path: "logs.threads".to_owned(), message });
+        }
+        Logs { inputs, rules, max_line, threads: self.threads }
     }
 }
 

@@ -100,7 +100,7 @@ impl Engine {
             }
         }
         let shared = Arc::new(Shared::new(families));
-        let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config.max_line, positions);
+        let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config, positions);
         Ok(Self { shared, shard, stdin, keeper, metrics, caught_up: Latch::default() })
     }
 

@@ -1,8 +1,9 @@
-//! The files of one thread: which there are, which have gone, and whose turn it is to be read.
+//! The files of an engine: which there are, which have gone, and whose turn it is to be read.
 //!
 //! A sweep compares what is on the disk with what is followed; reading happens between sweeps, a few buffers at a time.
 //! Takes the time as an argument and starts no thread, so that tests can go step by step.
 
+mod crew;
 mod earlier;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -11,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::logs::{FileGlob, Start};
+use crate::config::logs::{FileGlob, Logs, Start};
 use crate::logs::decoder::Decoder;
 use crate::logs::discover::{Found, Listing, unread};
 use crate::logs::file::{Happened, Identity, Inode, Known, Seen};
 use crate::logs::metrics::{InputSeries, Rotation, Trouble};
 use crate::logs::state::{Position, Shared};
-use crate::logs::tail::{Begin, Means, Step, Tail, open};
+use crate::logs::tail::{Begin, Reader, Tail, Turn, open};
 
 /// A file that is at no path any more is kept open until nothing was written to it for so long.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -41,14 +42,18 @@ pub struct FileInput {
     pub series: InputSeries,
 }
 
-/// The files of one thread.
+/// The files of an engine. One thread looks after them; what it reads with is the first of the readers, and the others
+/// are for threads that help while files are far behind.
 #[derive(Debug)]
 pub struct Shard {
     inputs: Vec<FileInput>,
     shared: Arc<Shared>,
-    decoder: Decoder,
+    readers: Vec<Reader>,
     max_line: usize,
-    buffer: Vec<u8>,
+    /// How many threads may read at the same time.
+    threads: usize,
+    /// A file with at least so many bytes to read may be read by another thread.
+    pub(super) far_behind: u64,
     tails: HashMap<Inode, Tail>,
     paths: HashMap<PathBuf, Inode>,
     /// Files whose turn will come; each is in it once.
@@ -69,17 +74,20 @@ pub struct Shard {
 impl Shard {
     /// Prepares to read the files of these inputs, and to go on where an earlier run has stopped.
     #[must_use]
-    pub fn new(inputs: Vec<FileInput>, shared: Arc<Shared>, decoder: Decoder, max_line: usize, saved: Vec<Position>) -> Self {
+    pub fn new(inputs: Vec<FileInput>, shared: Arc<Shared>, decoder: Decoder, config: &Logs, saved: Vec<Position>) -> Self {
         let mut commit = shared.commit();
         saved.iter().for_each(|position| commit.set(position));
+        let counted = commit.families.delta();
         drop(commit);
+        let reader = Reader { shared: Arc::clone(&shared), decoder, counted, buffer: vec![0; BUFFER] };
         let saved = saved.into_iter().map(|position| (position.known.identity.inode, position)).collect();
         Self {
             inputs,
             shared,
-            decoder,
-            max_line,
-            buffer: vec![0; BUFFER],
+            readers: vec![reader],
+            max_line: config.max_line,
+            threads: config.threads.unwrap_or_else(crew::default_threads),
+            far_behind: crew::FAR_BEHIND,
             tails: HashMap::new(),
             paths: HashMap::new(),
             turns: VecDeque::new(),
@@ -153,8 +161,10 @@ impl Shard {
         for tail in self.tails.values_mut() {
             tail.expire(&self.shared, &self.inputs[tail.input].series, now);
         }
-        self.decoder.set_held(self.tails.values().map(|tail| tail.position.framing.held()).sum());
+        let held = self.tails.values().map(|tail| tail.position.framing.held()).sum();
+        self.readers.iter_mut().for_each(|reader| reader.decoder.set_held(held));
         self.let_go(now);
+        self.send_home();
         self.paths.retain(|_, inode| self.tails.contains_key(inode));
         self.tell();
     }
@@ -171,8 +181,11 @@ impl Shard {
         self.once_each();
     }
 
-    /// Reads a few buffers of one file. Whether there is more to do.
+    /// Reads a few buffers of one file, or of several at once that are far behind. Whether there is more to do.
     pub fn read(&mut self, now: Instant) -> bool {
+        if self.read_together(now) {
+            return !self.turns.is_empty();
+        }
         if let Some(inode) = self.turns.pop_front()
             && self.turn(inode, now)
         {
@@ -319,30 +332,32 @@ impl Shard {
     /// Reads some buffers of a file. Whether there is more.
     fn turn(&mut self, inode: Inode, now: Instant) -> bool {
         let Some(tail) = self.tails.get_mut(&inode) else { return false };
-        let series = &self.inputs[tail.input].series;
-        let mut means = Means { shared: &self.shared, decoder: &mut self.decoder, buffer: &mut self.buffer };
-        for _ in 0..TURN {
-            match tail.step(&mut means, series) {
-                Ok(Step::More) => {}
-                Ok(Step::End(was_any)) => {
-                    if was_any && tail.leaving.is_some() {
-                        tail.leaving = Some(now);
-                    }
-                    self.behind.remove(&inode);
-                    if was_any && !self.troubles.is_empty() {
-                        self.troubles.remove(&tail.position.path);
-                    }
-                    return false;
-                }
-                Err(error) => {
-                    let (input, path) = (tail.input, tail.position.path.clone());
-                    self.behind.remove(&inode);
-                    self.complain(input, &path, Trouble::of(&error));
-                    return false;
-                }
+        let mut buffers = 0..TURN;
+        let turn = tail.turn(&mut self.readers[0], &self.inputs[tail.input].series, || buffers.next().is_some());
+        self.end_turn(inode, turn, now)
+    }
+
+    /// Notes how a turn of a file ended. Whether there is more.
+    fn end_turn(&mut self, inode: Inode, turn: Turn, now: Instant) -> bool {
+        let Some(tail) = self.tails.get_mut(&inode) else { return false };
+        let was_any = match turn {
+            Turn::More => return true,
+            Turn::End(was_any) => was_any,
+            Turn::Failed(error) => {
+                let (input, path) = (tail.input, tail.position.path.clone());
+                self.behind.remove(&inode);
+                self.complain(input, &path, Trouble::of(&error));
+                return false;
             }
+        };
+        if was_any && tail.leaving.is_some() {
+            tail.leaving = Some(now);
         }
-        true
+        self.behind.remove(&inode);
+        if was_any && !self.troubles.is_empty() {
+            self.troubles.remove(&tail.position.path);
+        }
+        false
     }
 
     /// Closes files that are at no path and to which nobody has written for a while.
@@ -358,8 +373,7 @@ impl Shard {
             }
             if let Some(tail) = self.tails.remove(&inode) {
                 let series = &self.inputs[tail.input].series;
-                let mut means = Means { shared: &self.shared, decoder: &mut self.decoder, buffer: &mut self.buffer };
-                tail.finish(&mut means, series);
+                tail.finish(&mut self.readers[0], series);
             }
             self.behind.remove(&inode);
         }

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::logs::decoder::Decoder;
@@ -15,16 +16,30 @@ use crate::logs::lines::Lines;
 use crate::logs::metrics::{InputSeries, Rotation};
 use crate::logs::outcome::Tally;
 use crate::logs::state::{Position, Shared};
+use crate::series::families::Families;
 
-/// What the files of a thread have in common.
-#[derive(Debug)]
-pub struct Means<'a> {
-    /// Where everything is counted.
-    pub shared: &'a Shared,
+/// What a thread reads files with, one at a time.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// Where everything is counted in the end.
+    pub shared: Arc<Shared>,
     /// Decodes lines and runs the rules.
-    pub decoder: &'a mut Decoder,
+    pub decoder: Decoder,
+    /// What has been counted and is not yet shared: that happens together with the offset, a buffer at a time.
+    pub counted: Families,
     /// The buffer that all files are read into.
-    pub buffer: &'a mut [u8],
+    pub buffer: Vec<u8>,
+}
+
+/// Whether a file needs another turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// There is more to read.
+    More,
+    /// It was read to its end; whether there was anything.
+    End(bool),
+    /// It cannot be read.
+    Failed(io::Error),
 }
 
 /// A file that is followed.
@@ -158,24 +173,24 @@ impl Tail {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn step(&mut self, means: &mut Means<'_>, series: &InputSeries) -> io::Result<Step> {
+    pub fn step(&mut self, reader: &mut Reader, series: &InputSeries) -> io::Result<Step> {
         let marker = self.marker();
         let from = self.read_to();
         // The bytes before are read again: a file that was truncated and has regrown is told by them, without a call
         // of its own.
-        let read = read_at(&self.file, means.buffer, from - marker.len() as u64)?;
-        if read < marker.len() || means.buffer[..marker.len()] != marker[..] {
-            self.truncated(means, series);
+        let read = read_at(&self.file, &mut reader.buffer, from - marker.len() as u64)?;
+        if read < marker.len() || reader.buffer[..marker.len()] != marker[..] {
+            self.truncated(reader, series);
             return Ok(Step::More);
         }
         if read == marker.len() {
             return Ok(Step::End(false));
         }
-        let is_full = read == means.buffer.len();
-        let chunk = &means.buffer[marker.len()..read];
-        let mut commit = means.shared.commit();
-        let tally = means.decoder.feed(chunk, &mut self.lines, &mut self.position.framing, &mut commit.families);
+        let is_full = read == reader.buffer.len();
+        let chunk = &reader.buffer[marker.len()..read];
         let end = from + chunk.len() as u64;
+        self.grow_head(end)?;
+        let tally = reader.decoder.feed(chunk, &mut self.lines, &mut self.position.framing, &mut reader.counted);
         let (old, new) = (self.position.known.offset, end - self.lines.rest().len() as u64);
         if let Some(consumed) = new.checked_sub(from).and_then(|consumed| usize::try_from(consumed).ok()) {
             self.before = last_of(&marker, &chunk[..consumed]);
@@ -185,25 +200,38 @@ impl Tail {
         self.position.skipping = self.lines.skipping;
         self.size = self.size.max(end);
         self.position.size = self.position.size.max(self.size);
-        self.grow_head(end)?;
+        let mut commit = reader.shared.commit();
+        commit.families.absorb(&mut reader.counted);
         series.commit(&tally, new - old, &mut commit.families);
         commit.set(&self.position);
         drop(commit);
-        means.shared.changed();
-        self.keep_sample(tally, means.shared, old);
+        reader.shared.changed();
+        self.keep_sample(tally, &reader.shared, old);
         Ok(if is_full { Step::More } else { Step::End(true) })
     }
 
+    /// Reads buffers until its end, for as long as `go_on` says so.
+    pub fn turn(&mut self, reader: &mut Reader, series: &InputSeries, mut go_on: impl FnMut() -> bool) -> Turn {
+        while go_on() {
+            match self.step(reader, series) {
+                Ok(Step::More) => {}
+                Ok(Step::End(was_any)) => return Turn::End(was_any),
+                Err(error) => return Turn::Failed(error),
+            }
+        }
+        Turn::More
+    }
+
     /// Counts a last line that has no end, when nobody will write to the file any more, and forgets the file.
-    pub fn finish(mut self, means: &mut Means<'_>, series: &InputSeries) {
-        self.flush(means, series);
+    pub fn finish(mut self, reader: &mut Reader, series: &InputSeries) {
+        self.flush(reader, series);
         let dropped = self.position.framing.give_up();
-        self.drop_parts(dropped, means.shared, series);
-        let mut commit = means.shared.commit();
+        self.drop_parts(dropped, &reader.shared, series);
+        let mut commit = reader.shared.commit();
         series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
         commit.forget(self.position.known.identity.inode);
         drop(commit);
-        means.shared.save_now();
+        reader.shared.save_now();
     }
 
     /// The bytes before what is read next.
@@ -211,17 +239,17 @@ impl Tail {
         last_of(&self.before, self.lines.rest())
     }
 
-    fn truncated(&mut self, means: &mut Means<'_>, series: &InputSeries) {
-        self.flush(means, series);
+    fn truncated(&mut self, reader: &mut Reader, series: &InputSeries) {
+        self.flush(reader, series);
         let size = self.file.metadata().map_or(self.size, |metadata| metadata.len());
         self.note_shrinking(size);
-        let mut commit = means.shared.commit();
+        let mut commit = reader.shared.commit();
         series.rotated(Rotation::Truncate, &mut commit.families);
         series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
         self.begin_anew();
         commit.set(&self.position);
         drop(commit);
-        means.shared.save_now();
+        reader.shared.save_now();
         tracing::info!(path = %self.position.path.display(), "a log file was truncated; it is read from its begin");
     }
 
@@ -243,19 +271,20 @@ impl Tail {
         self.position.size = 0;
     }
 
-    fn flush(&mut self, means: &mut Means<'_>, series: &InputSeries) {
+    fn flush(&mut self, reader: &mut Reader, series: &InputSeries) {
         let length = self.lines.rest().len() as u64;
         if length == 0 {
             return;
         }
-        let mut commit = means.shared.commit();
-        let tally = means.decoder.finish(&mut self.lines, &mut self.position.framing, &mut commit.families);
+        let tally = reader.decoder.finish(&mut self.lines, &mut self.position.framing, &mut reader.counted);
+        let mut commit = reader.shared.commit();
+        commit.families.absorb(&mut reader.counted);
         series.commit(&tally, length, &mut commit.families);
         let offset = self.position.known.offset;
         self.position.known.offset += length;
         commit.set(&self.position);
         drop(commit);
-        self.keep_sample(tally, means.shared, offset);
+        self.keep_sample(tally, &reader.shared, offset);
     }
 
     /// Gives up parts of lines whose last part does not come.

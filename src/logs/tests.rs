@@ -4,6 +4,7 @@
 mod live;
 mod rotation;
 mod survival;
+mod threads;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;

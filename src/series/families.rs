@@ -2,6 +2,8 @@
 //!
 //! Pure data. [`SharedFamilies`] is the one way in which threads share it and Prometheus reads it.
 
+mod delta;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use serde::{Deserialize, Serialize};
 
 use crate::config::rules::{Metric, MetricKind};
+use crate::series::families::delta::{Pending, Touched};
 
 /// The label value of the series that takes what is beyond the cap.
 pub const OVERFLOW: &str = "overflow";
@@ -22,6 +25,8 @@ pub const OVERFLOW: &str = "overflow";
 #[derive(Clone, Debug, Default)]
 pub struct Families {
     families: Vec<Family>,
+    /// What was touched, where this is the delta of other families.
+    touched: Option<Touched>,
 }
 
 /// A family within its [`Families`].
@@ -51,6 +56,7 @@ struct Series {
     value: SeriesValue,
     /// A gauge that nobody has set, or that is known no longer, is not exposed: unknown is not zero.
     known: bool,
+    pending: Pending,
 }
 
 /// What a series holds.
@@ -120,11 +126,14 @@ impl Families {
             return SeriesId { family: id, series: *series };
         }
         let series = if family.series.len() < family.metric.series_limit { family.push(key) } else { family.overflow() };
-        SeriesId { family: id, series }
+        let found = SeriesId { family: id, series };
+        self.touch(found, 0, false);
+        found
     }
 
     /// Adds to a counter or a gauge; a negative amount leaves a counter as it is.
     pub fn add(&mut self, id: SeriesId, amount: f64) {
+        self.touch(id, 1, false);
         let family = &mut self.families[id.family];
         family.note_overflow(id.series);
         let is_counter = family.metric.kind == MetricKind::Counter;
@@ -139,6 +148,7 @@ impl Families {
 
     /// Sets a gauge.
     pub fn set(&mut self, id: SeriesId, amount: f64) {
+        self.touch(id, 1, true);
         let series = &mut self.families[id.family].series[id.series];
         series.value = SeriesValue::Single(amount);
         series.known = true;
@@ -156,6 +166,7 @@ impl Families {
 
     /// Adds an observation to a histogram.
     pub fn observe(&mut self, id: SeriesId, amount: f64) {
+        self.touch(id, 1, false);
         let family = &mut self.families[id.family];
         family.note_overflow(id.series);
         let position = family.metric.buckets.partition_point(|bound| *bound < amount);
@@ -208,7 +219,12 @@ impl Family {
             MetricKind::Histogram => SeriesValue::Histogram { buckets: vec![0; self.metric.buckets.len() + 1], sum: 0.0 },
             MetricKind::Counter | MetricKind::Gauge => SeriesValue::Single(0.0),
         };
-        self.series.push(Series { labels: labels.clone(), value, known: self.metric.kind != MetricKind::Gauge });
+        self.series.push(Series {
+            labels: labels.clone(),
+            value,
+            known: self.metric.kind != MetricKind::Gauge,
+            pending: Pending::default(),
+        });
         self.index.insert(labels, self.series.len() - 1);
         self.series.len() - 1
     }

@@ -1,0 +1,185 @@
+//! What one thread counts by itself, until it is taken over as a whole.
+//!
+//! A delta has the same families as those that it was made from, so a rule finds its series in either by the same
+//! number. It remembers what it touched: taking it over costs as much as there is news, however many series there are.
+
+use crate::series::families::{Families, FamilyId, SeriesId, SeriesValue};
+
+/// What a delta remembers of a series.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pending {
+    /// How often it was updated since it was taken over last.
+    updates: u32,
+    /// A gauge was set, so that what it had before counts no more.
+    is_set: bool,
+    /// It is in the list of what was touched.
+    is_listed: bool,
+    /// The same series among those that take it over, once it is known.
+    home: Option<usize>,
+}
+
+/// The series that were touched.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Touched(Vec<SeriesId>);
+
+// === impl Families ===
+
+impl Families {
+    /// The same families and series with nothing counted in them, to be counted into by one thread.
+    #[must_use]
+    pub fn delta(&self) -> Self {
+        let mut delta = Self { families: self.families.clone(), touched: Some(Touched::default()) };
+        for family in &mut delta.families {
+            family.overflowed = 0;
+            for (position, series) in family.series.iter_mut().enumerate() {
+                series.value.clear();
+                series.pending = Pending { home: Some(position), ..Pending::default() };
+            }
+        }
+        delta
+    }
+
+    /// Takes over what a delta of these families has counted, and leaves it empty.
+    pub fn absorb(&mut self, delta: &mut Self) {
+        let Self { families, touched: Some(Touched(touched)) } = delta else { return };
+        for SeriesId { family: id, series } in touched.drain(..) {
+            let family = &mut families[id];
+            // The cap is that of the families that take over: what overflows is counted where it goes to.
+            family.overflowed = 0;
+            let series = &mut family.series[series];
+            let home = match series.pending.home {
+                Some(home) => home,
+                None => {
+                    let labels: Vec<&str> = series.labels.iter().map(String::as_str).collect();
+                    self.series(FamilyId(id), &labels).series
+                }
+            };
+            let pending = std::mem::replace(&mut series.pending, Pending { home: Some(home), ..Pending::default() });
+            let own = &mut self.families[id];
+            if own.overflow == Some(home) {
+                own.overflowed += u64::from(pending.updates);
+            }
+            let target = &mut own.series[home];
+            target.known |= pending.updates > 0;
+            target.value.take_over(&mut series.value, pending.is_set);
+        }
+    }
+
+    /// Notes in a delta that a series gets a value.
+    pub(super) fn touch(&mut self, id: SeriesId, updates: u32, is_set: bool) {
+        let Some(Touched(touched)) = &mut self.touched else { return };
+        let pending = &mut self.families[id.family].series[id.series].pending;
+        pending.updates += updates;
+        pending.is_set |= is_set;
+        if !pending.is_listed {
+            pending.is_listed = true;
+            touched.push(id);
+        }
+    }
+}
+
+// === impl SeriesValue ===
+
+impl SeriesValue {
+    fn clear(&mut self) {
+        match self {
+            Self::Single(value) => *value = 0.0,
+            Self::Histogram { buckets, sum } => {
+                buckets.fill(0);
+                *sum = 0.0;
+            }
+        }
+    }
+
+    /// Adds another value, or becomes it, and clears the other one.
+    fn take_over(&mut self, other: &mut Self, is_set: bool) {
+        match (&mut *self, &mut *other) {
+            (Self::Single(value), Self::Single(more)) => *value = if is_set { *more } else { *value + *more },
+            (Self::Histogram { buckets, sum }, Self::Histogram { buckets: more, sum: added }) => {
+                buckets.iter_mut().zip(more).for_each(|(bucket, more)| *bucket += *more);
+                *sum += *added;
+            }
+            // A family has one kind, in a delta as well.
+            _ => {}
+        }
+        other.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::rules::{Metric, MetricKind};
+    use crate::series::families::OVERFLOW;
+
+    fn declare(families: &mut Families, kind: MetricKind, limit: usize) -> FamilyId {
+        let buckets = if kind == MetricKind::Histogram { vec![1.0, 2.0] } else { Vec::new() };
+        let metric = Metric { name: format!("{kind:?}"), help: "M".to_owned(), kind, buckets, series_limit: limit };
+        families.declare(&metric, &["l".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_counted_in_deltas_is_as_if_counted_directly() {
+        let (mut direct, mut shared) = (Families::default(), Families::default());
+        let kinds = [MetricKind::Counter, MetricKind::Gauge, MetricKind::Histogram];
+        let ids = kinds.map(|kind| {
+            declare(&mut direct, kind, 5);
+            declare(&mut shared, kind, 5)
+        });
+        let known = shared.series(ids[0], &["a"]);
+        assert_eq!(known, direct.series(ids[0], &["a"]));
+        for families in [&mut direct, &mut shared] {
+            families.add(known, 7.0);
+        }
+        let mut deltas = [shared.delta(), shared.delta()];
+        let mut random = fastrand::Rng::with_seed(1);
+        for step in 0..2000 {
+            let (kind, label) = (random.usize(0..3), ["a", "b", "c", "d"][random.usize(0..4)]);
+            let amount = f64::from(random.u32(0..4));
+            let delta = &mut deltas[step / 50 % 2];
+            for families in [&mut direct, delta] {
+                let series = families.series(ids[kind], &[label]);
+                match kinds[kind] {
+                    MetricKind::Counter => families.add(series, amount),
+                    MetricKind::Gauge if amount > 2.0 => families.add(series, amount),
+                    MetricKind::Gauge => families.set(series, amount),
+                    MetricKind::Histogram => families.observe(series, amount),
+                }
+            }
+            if step % 25 == 24 {
+                shared.absorb(delta);
+                for kind in kinds {
+                    for label in ["a", "b", "c", "d"] {
+                        let name = format!("{kind:?}");
+                        assert_eq!(shared.value(&name, &[label]), direct.value(&name, &[label]), "{name} {label} {step}");
+                    }
+                }
+            }
+        }
+        assert_eq!(shared.value("Counter", &[OVERFLOW]), None);
+    }
+
+    #[test]
+    fn the_cap_holds_for_all_deltas_together_and_sums_stay_right() {
+        let mut shared = Families::default();
+        let family = declare(&mut shared, MetricKind::Counter, 3);
+        let mut deltas = [shared.delta(), shared.delta()];
+        for round in 0..3 {
+            for (number, delta) in deltas.iter_mut().enumerate() {
+                for label in 0..4 {
+                    let series = delta.series(family, &[&format!("{number} {label}")]);
+                    delta.add(series, 1.0);
+                }
+                shared.absorb(delta);
+                shared.absorb(delta);
+                let direct = shared.series(family, &["another"]);
+                shared.add(direct, f64::from(round));
+            }
+        }
+        let state = &shared.families[0];
+        let values: Vec<f64> = ["0 0", "0 1", "0 2"].map(|label| shared.value("Counter", &[label]).unwrap()).to_vec();
+        assert_eq!((values, state.series.len()), (vec![3.0; 3], 4));
+        // Of four labels of the first delta one overflowed, of the second all; and six times the direct one.
+        assert_eq!((shared.value("Counter", &[OVERFLOW]), state.overflowed), (Some(3.0 + 12.0 + 6.0), 3 + 12 + 6));
+    }
+}
