@@ -83,6 +83,7 @@ fn measure(folder: &Path, truth: &Truth, rounds: usize) -> bool {
     let files = engine::files(folder);
     let all = engine::config(folder, Rules::All, "threads: 1");
     let two = engine::config(folder, Rules::All, "threads: 2");
+    let rare = engine::config(folder, Rules::Rare, "threads: 1");
     let profile = engine::profile(folder);
     let mut steps = vec![
         Step::new("newlines counted (memchr)", || timed(|| floors::newlines(&files, truth))),
@@ -90,6 +91,7 @@ fn measure(folder: &Path, truth: &Truth, rounds: usize) -> bool {
         Step::new("serde_json, typed and borrowed", || timed(|| floors::typed(&files, truth))),
         Step::new("engine, each line decoded and counted", || timed(|| engine::run(&all, truth, Some(Rules::All)))),
         Step::new("engine, two threads on two files", || timed(|| engine::run(&two, truth, Some(Rules::All)))),
+        Step::new("engine, rules that most lines cannot match", || timed(|| engine::run(&rare, truth, Some(Rules::Rare)))),
         Step::new("engine, the rules of the profile", || timed(|| engine::run(&profile, truth, None))),
     ];
     if mtail::is_there() {
