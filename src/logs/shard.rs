@@ -18,7 +18,7 @@ use crate::logs::discover::{Found, Listing, unread};
 use crate::logs::file::{Happened, Identity, Inode, Known, Seen};
 use crate::logs::metrics::{InputSeries, Rotation, Trouble};
 use crate::logs::state::{Position, Shared};
-use crate::logs::tail::{Begin, Reader, Tail, Turn, open};
+use crate::logs::tail::{Begin, Reader, Tail, open};
 
 /// A file that is at no path any more is kept open until nothing was written to it for so long.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -335,29 +335,6 @@ impl Shard {
         let mut buffers = 0..TURN;
         let turn = tail.turn(&mut self.readers[0], &self.inputs[tail.input].series, || buffers.next().is_some());
         self.end_turn(inode, turn, now)
-    }
-
-    /// Notes how a turn of a file ended. Whether there is more.
-    fn end_turn(&mut self, inode: Inode, turn: Turn, now: Instant) -> bool {
-        let Some(tail) = self.tails.get_mut(&inode) else { return false };
-        let was_any = match turn {
-            Turn::More => return true,
-            Turn::End(was_any) => was_any,
-            Turn::Failed(error) => {
-                let (input, path) = (tail.input, tail.position.path.clone());
-                self.behind.remove(&inode);
-                self.complain(input, &path, Trouble::of(&error));
-                return false;
-            }
-        };
-        if was_any && tail.leaving.is_some() {
-            tail.leaving = Some(now);
-        }
-        self.behind.remove(&inode);
-        if was_any && !self.troubles.is_empty() {
-            self.troubles.remove(&tail.position.path);
-        }
-        false
     }
 
     /// Closes files that are at no path and to which nobody has written for a while.

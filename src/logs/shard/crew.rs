@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::logs::file::Inode;
+use crate::logs::metrics::Trouble;
 use crate::logs::shard::{BUFFER, FileInput, Shard, TURN};
 use crate::logs::tail::{Reader, Tail, Turn};
 
@@ -77,6 +78,29 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Notes how a turn of a file ended. Whether there is more.
+    pub(super) fn end_turn(&mut self, inode: Inode, turn: Turn, now: Instant) -> bool {
+        let Some(tail) = self.tails.get_mut(&inode) else { return false };
+        let was_any = match turn {
+            Turn::More => return true,
+            Turn::End(was_any) => was_any,
+            Turn::Failed(error) => {
+                let (input, path) = (tail.input, tail.position.path.clone());
+                self.behind.remove(&inode);
+                self.complain(input, &path, Trouble::of(&error));
+                return false;
+            }
+        };
+        if was_any && tail.leaving.is_some() {
+            tail.leaving = Some(now);
+        }
+        self.behind.remove(&inode);
+        if was_any && !self.troubles.is_empty() {
+            self.troubles.remove(&tail.position.path);
+        }
+        false
     }
 
     /// Gives the memory of the other threads back when there is no more for them to do.

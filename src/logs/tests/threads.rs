@@ -168,7 +168,7 @@ fn a_snapshot_sees_lines_and_offsets_together_while_threads_read() {
     for state in states.iter().step_by(kept) {
         let later = folder.path().join("later");
         fs::create_dir_all(&later).unwrap();
-        crate::series::snapshot::Snapshots::open(&later, "logs").0.write(state).unwrap();
+        crate::series::snapshot::Snapshots::open(&later, "logs", |_| Some(())).0.write(state).unwrap();
         let engine = Engine::new(&config, Some(&later)).unwrap();
         let mut bench = Bench { folder: tempfile::tempdir().unwrap(), config: config.clone(), engine, now };
         bench.look();
