@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
         Command::Logs(arguments) => logs::logs(global, arguments, &environment),
         Command::Retention(arguments) => retention::retention(global, arguments, &environment),
         Command::Secrets(arguments) => secrets::secrets(global, arguments, &environment),
-        Command::Export(arguments) => export::export(arguments),
+        Command::Export(arguments) => export::export(global, arguments),
     });
     match done {
         Ok(code) => code,

@@ -24,5 +24,6 @@ pub mod runtime;
 pub mod secret;
 pub mod series;
 pub mod services;
+pub mod shipped;
 pub mod store;
 pub mod units;

@@ -52,6 +52,63 @@ fn the_schema_and_the_profile_can_be_had() {
 }
 
 #[test]
+fn the_numbers_of_alerts_can_be_changed_without_a_fork() {
+    let (code, plain, stderr) = run(&["export", "alerts"], &[]);
+    assert_eq!(code, 0, "{stderr}");
+    let set = ["export", "alerts", "--set", "DecisionBoxRunTooLong.warning.threshold=45m", "--grafana", "https://grafana/"];
+    let (code, changed, stderr) = run(&set, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(plain.contains("[5m]) > 1800\n") && changed.contains("[5m]) > 2700\n"), "{changed}");
+    assert!(changed.contains("dashboard_url: https://grafana/d/bellwether-decisionbox\n"), "{changed}");
+    // The panel shows what the alert says.
+    let runs = ["export", "dashboards", "bellwether-decisionbox-runs", "--set", "DecisionBoxRunTooLong.warning.threshold=45m"];
+    assert!(run(&runs, &[]).1.contains("2700"));
+
+    for (wrong, expected) in
+        [("DecisionBoxRunTooLong.threshold=45m", "DecisionBoxRunTooLong.warning"), ("Nosuch.for=5m", "no rule has the key")]
+    {
+        let (code, _, stderr) = run(&["export", "alerts", "--set", wrong], &[]);
+        assert!(code == 64 && stderr.contains(expected), "{stderr}");
+    }
+    assert!(run(&["export", "alerts", "--settings"], &[]).1.contains("DecisionBoxReadinessBurn.critical.1h.threshold=14.4\n"));
+    assert!(run(&["export", "alerts", "--profile", "none"], &[]).1.contains("BellwetherWatchdog"));
+    assert!(!run(&["export", "alerts", "--profile", "none"], &[]).1.contains("DecisionBox"));
+}
+
+#[test]
+fn rules_dashboards_and_monitors_are_objects_of_kubernetes_too() {
+    let object = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let all = [&["export"], arguments, &["--format", "kubernetes", "--namespace", "watch", "--label", "release=prometheus"]].concat();
+        let (code, stdout, stderr) = run(&all, &[]);
+        assert_eq!(code, 0, "{stderr}");
+        stdout.split("---\n").filter(|text| !text.is_empty()).map(|text| serde_saphyr::from_str(text).unwrap()).collect()
+    };
+    let rules = object(&["alerts"]).remove(0);
+    let plain: serde_json::Value = serde_saphyr::from_str(&run(&["export", "alerts"], &[]).1).unwrap();
+    assert_eq!((rules["kind"].as_str(), &rules["spec"]["groups"]), (Some("PrometheusRule"), &plain["groups"]));
+    assert_eq!(rules["metadata"]["labels"]["release"], "prometheus");
+    // What is exported says what the files say.
+    let files = ["bellwether", "decisionbox"].map(|name| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("alerts/{name}.rules.yml"));
+        serde_saphyr::from_str::<serde_json::Value>(&std::fs::read_to_string(path).unwrap()).unwrap()
+    });
+    let groups: Vec<&serde_json::Value> = files.iter().flat_map(|file| file["groups"].as_array().unwrap()).collect();
+    assert_eq!(plain["groups"].as_array().unwrap().iter().collect::<Vec<_>>(), groups);
+
+    let maps = object(&["dashboards"]);
+    assert_eq!(maps.len(), 4);
+    for map in maps {
+        assert_eq!((map["kind"].as_str(), map["metadata"]["labels"]["grafana_dashboard"].as_str()), (Some("ConfigMap"), Some("1")));
+        let (file, text) = map["data"].as_object().unwrap().iter().next().unwrap();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards").join(file);
+        assert_eq!(text.as_str().unwrap().trim_end(), std::fs::read_to_string(path).unwrap().trim_end());
+    }
+    assert_eq!(object(&["monitor"])[0]["kind"], "PodMonitor");
+    let service = object(&["monitor", "--kind", "service"]).remove(0);
+    assert_eq!((service["kind"].as_str(), service["spec"]["endpoints"][0]["path"].as_str()), (Some("ServiceMonitor"), Some("/metrics")));
+}
+
+#[test]
 fn an_address_in_use_is_named_with_the_remedy() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();

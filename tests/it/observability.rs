@@ -13,16 +13,15 @@ mod rules;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use dashboard::{dashboard, lint_dashboard, lint_other_queries, text};
+use bellwether::shipped::Kit;
+
+use dashboard::{DASHBOARDS, dashboard, lint_dashboard, lint_other_queries, shown, text};
 use golden::Golden;
-use rules::{Rule, anchors, lint_coverage, lint_rule, rule_tests, rules};
+use rules::{Rule, lint_coverage, lint_rule, rule_tests, rules, runbooks};
 
 /// The exposition of the profile, which another test keeps equal to the real one.
 const GOLDEN: &str = "tests/golden/decisionbox.metrics";
-const RULES: &str = "alerts/decisionbox.rules.yml";
-const RULE_TESTS: &str = "alerts/tests/decisionbox_test.yml";
-const RUNBOOK: &str = "docs/runbooks/decisionbox.md";
-const DASHBOARD: &str = "dashboards/decisionbox.json";
+const RULE_TESTS: &str = "alerts/tests";
 
 /// Panels that every Grafana has. The Angular ones (graph, singlestat, table-old) are gone from current releases.
 const CORE_PANELS: [&str; 14] = [
@@ -62,16 +61,17 @@ fn assert_none(problems: &[String]) {
 
 #[test]
 fn every_rule_asks_for_what_is_exposed_and_says_what_it_must() {
-    let (golden, anchors, dashboard) = (Golden::load(), anchors(&read(RUNBOOK)), dashboard());
+    let (golden, runbooks, shown) = (Golden::load(), runbooks(), shown());
     let rules = rules();
-    assert!(rules.len() > 20, "the rules were not read");
+    assert!(rules.len() > 50, "the rules were not read");
     let of_rule = |rule: &Rule| -> Problems {
-        let found = lint_rule(rule, &golden, &anchors, text(&dashboard, "/uid"));
+        let found = lint_rule(rule, &golden, &runbooks, &shown);
         found.into_iter().map(|problem| format!("{}: {problem}", rule.name())).collect()
     };
     assert_none(&rules.iter().flat_map(of_rule).collect::<Problems>());
-    let names: BTreeSet<&str> = rules.iter().map(Rule::name).collect();
-    assert_eq!(names.len(), rules.len(), "two rules have the same name");
+    // Alertmanager takes two alerts with the same labels for one.
+    let identities: BTreeSet<_> = rules.iter().map(|rule| (rule.name(), &rule.labels)).collect();
+    assert_eq!(identities.len(), rules.len(), "two rules have the same name and labels");
 }
 
 #[test]
@@ -90,14 +90,40 @@ fn every_alert_has_a_unit_test_in_which_it_fires() {
 
 #[test]
 fn every_section_of_the_runbook_belongs_to_an_alert() {
-    let alerts: Labels = rules().iter().map(|rule| rule.name().to_lowercase()).collect();
-    assert_eq!(anchors(&read(RUNBOOK)), alerts);
+    let rules = rules();
+    for (runbook, sections) in runbooks() {
+        let alerts = rules.iter().filter(|rule| rule.alert.is_some() && rule.runbook == runbook);
+        assert_eq!(sections, alerts.map(|rule| rule.name().to_lowercase()).collect::<Labels>(), "{runbook}");
+    }
 }
 
 #[test]
-fn the_dashboard_asks_for_what_is_exposed_and_reads_well() {
-    let (golden, dashboard) = (Golden::load(), dashboard());
-    let mut problems = lint_dashboard(&dashboard, &golden, &rules());
-    problems.extend(lint_other_queries(&dashboard, &golden));
-    assert_none(&problems);
+fn the_dashboards_ask_for_what_is_exposed_and_read_well() {
+    let (golden, rules) = (Golden::load(), rules());
+    for name in DASHBOARDS {
+        let dashboard = dashboard(name);
+        assert_eq!(text(&dashboard, "/uid"), name, "a file is found by its uid");
+        let mut problems = lint_dashboard(&dashboard, &golden, &rules);
+        problems.extend(lint_other_queries(&dashboard, &golden));
+        assert_none(&problems.into_iter().map(|problem| format!("{name}: {problem}")).collect::<Problems>());
+    }
+}
+
+/// Grafana provisions the files of `dashboards/`; people change their sources. `BELLWETHER_BLESS=1` writes them anew.
+#[test]
+fn the_dashboards_are_those_that_the_sources_make() {
+    let kit = Kit::of("decisionbox");
+    let made = kit.dashboards(&kit.rules(&[]).unwrap()).unwrap();
+    assert_eq!(made.iter().map(|dashboard| text(dashboard, "/uid")).collect::<BTreeSet<_>>(), DASHBOARDS.into_iter().collect());
+    for made in made {
+        let name = text(&made, "/uid");
+        if std::env::var_os("BELLWETHER_BLESS").is_some() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("dashboards/{name}.json"));
+            std::fs::write(path, serde_json::to_string_pretty(&made).unwrap() + "\n").unwrap();
+        }
+        assert!(
+            made == dashboard(name),
+            "dashboards/{name}.json is not what its source makes: BELLWETHER_BLESS=1 cargo test --test it sources_make"
+        );
+    }
 }

@@ -13,7 +13,7 @@ const LEVELS: [(u8, &[&str]); 9] = [
     (4, &["health", "logs", "collect", "retention", "services", "notify"]),
     (3, &["store", "series", "lease", "kubernetes"]),
     (2, &["config"]),
-    (1, &["profiles", "metrics", "http_error", "runtime"]),
+    (1, &["profiles", "metrics", "shipped", "http_error", "runtime"]),
     (0, &["units", "clock", "secret", "event"]),
 ];
 
@@ -49,6 +49,11 @@ const PURE: &[&str] = &[
     "series/families.rs",
     "series/record.rs",
     "series/rules.rs",
+    "shipped/dashboards.rs",
+    "shipped/kubernetes.rs",
+    "shipped/panels.rs",
+    "shipped/rules.rs",
+    "shipped/settings.rs",
 ];
 
 const LONGEST_FILE: usize = 400;

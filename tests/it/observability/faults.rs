@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::dashboard::{dashboard, lint_dashboard, lint_other_queries, list, text};
+use super::dashboard::{dashboard, lint_dashboard, lint_other_queries, list, shown};
 use super::golden::Golden;
 use super::promql::examine;
-use super::rules::{anchors, lint_coverage, lint_rule, rule_tests, rules};
-use super::{Plant, RUNBOOK, assert_none, read, set};
+use super::rules::{AlertCase, lint_coverage, lint_rule, rule_tests, rules, runbooks};
+use super::{Plant, assert_none, set};
 
 /// Enough of an exposition to plant faults beside.
 const SMALL: &str = "# HELP a_total A.\n# TYPE a_total counter\na_total{kind=\"x\"} 1\na_total{kind=\"y \\\"}\\n\"} 0\n\
@@ -67,7 +67,7 @@ fn faults_in_an_expression_are_found() {
 fn faults_in_a_rule_are_found() {
     let (golden, all, tests) = (Golden::load(), rules(), rule_tests());
     let good = all.iter().find(|rule| rule.name() == "DecisionBoxComponentDown").expect("is there");
-    let sections = anchors(&read(RUNBOOK));
+    let (sections, shown) = (runbooks(), shown());
     let faults: [(&str, Plant); 10] = [
         ("CamelCase", |rule| rule.alert = Some("decisionbox_down".into())),
         ("severity", |rule| drop(rule.labels.insert("severity".into(), "page".into()))),
@@ -80,23 +80,27 @@ fn faults_in_a_rule_are_found() {
         ("dashboard_url", |rule| drop(rule.annotations.insert("dashboard_url".into(), "/d/other".into()))),
         ("not exposed", |rule| rule.expr = rule.expr.replace("root_cause", "cause")),
     ];
-    let uid = text(&dashboard(), "/uid").to_owned();
-    assert_none(&lint_rule(good, &golden, &sections, &uid));
+    assert_none(&lint_rule(good, &golden, &sections, &shown));
     for (expected, plant) in faults {
         let mut rule = good.clone();
         plant(&mut rule);
-        let found = lint_rule(&rule, &golden, &sections, &uid);
+        let found = lint_rule(&rule, &golden, &sections, &shown);
         assert!(found.iter().any(|problem| problem.contains(expected)), "{expected:?} is not in {found:?}");
     }
 
-    // A case counts only when all three parts of it are there.
-    for lost in 0..3 {
+    // A case counts only when all parts of it are there.
+    let fires = |case: &&AlertCase| case.alertname == good.name() && !case.exp_alerts.is_empty();
+    let first = tests.iter().flat_map(|test| &test.alert_rule_test).filter(fires).map(AlertCase::minute).min();
+    let just_before = first.expect("it fires") - 1;
+    for lost in 0..4 {
         let mut tests = rule_tests();
         for case in tests.iter_mut().flat_map(|test| &mut test.alert_rule_test).filter(|case| case.alertname == good.name()) {
             match lost {
                 0 => case.exp_alerts.clear(),
                 1 => case.exp_alerts.iter_mut().for_each(|alert| drop(alert.exp_annotations.remove("description"))),
-                _ => case.eval_time = "1m".into(),
+                2 => case.eval_time = "1m".into(),
+                _ if case.minute() == just_before => case.eval_time = "0m".into(),
+                _ => {}
             }
         }
         assert_eq!(lint_coverage(good, &tests).len(), 1, "part {lost} was not missed");
@@ -106,7 +110,7 @@ fn faults_in_a_rule_are_found() {
 
 #[test]
 fn faults_in_the_dashboard_are_found() {
-    let (golden, rules, good) = (Golden::load(), rules(), dashboard());
+    let (golden, rules, good) = (Golden::load(), rules(), dashboard("bellwether-decisionbox-runs"));
     let at = |title: &str| list(&good, "/panels").iter().position(|panel| panel["title"] == title).expect("is there");
     let (age, calls) = (format!("/panels/{}", at("Age of the oldest active run")), format!("/panels/{}", at("LLM calls")));
     let expr = format!("{calls}/targets/0/expr");

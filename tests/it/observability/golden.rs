@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::promql::examine;
+use super::rules::rules;
 use super::{GOLDEN, Labels, read};
 
 /// One sample name: what a query can ask for.
@@ -11,20 +13,39 @@ pub struct Series {
     /// Its labels with the values that they have in the golden.
     pub labels: BTreeMap<String, Labels>,
     pub sampled: bool,
+    /// Whether it has the labels that Prometheus gives to what it scrapes.
+    pub target: bool,
 }
 
 pub struct Golden(pub BTreeMap<String, Series>);
 
+/// What the profile has no sample of, because nothing in it is configured so, with its labels.
+const NOT_SAMPLED: [(&str, &[&str]); 1] = [("bellwether_check_certificate_end_timestamp_seconds", &["check"])];
+
 impl Golden {
+    /// The exposition, and what the rules record from it.
     pub fn load() -> Self {
-        Self::parse(&read(GOLDEN)).unwrap_or_else(|problem| panic!("{GOLDEN}: {problem}"))
+        let mut golden = Self::parse(&read(GOLDEN)).unwrap_or_else(|problem| panic!("{GOLDEN}: {problem}"));
+        for (name, labels) in NOT_SAMPLED {
+            let series = golden.0.get_mut(name).unwrap_or_else(|| panic!("{name} is not exposed"));
+            assert!(!series.sampled, "{name} has samples by now: take it off the list");
+            series.sampled = true;
+            series.labels = labels.iter().map(|label| ((*label).to_owned(), Labels::new())).collect();
+        }
+        for rule in rules().iter().filter(|rule| rule.record.is_some()) {
+            let (_, labels) = examine(&golden, &rule.expr, false);
+            let target = labels.contains("job") && labels.contains("instance");
+            let labels = labels.into_iter().filter(|label| label != "job" && label != "instance").map(|label| (label, Labels::new()));
+            golden.0.insert(rule.name().to_owned(), Series { sampled: true, target, labels: labels.collect(), ..Series::default() });
+        }
+        golden
     }
 
     /// Prometheus text 0.0.4.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut series = BTreeMap::<String, Series>::new();
         // Prometheus makes this one for every target.
-        series.insert("up".into(), Series { sampled: true, ..Series::default() });
+        series.insert("up".into(), Series { sampled: true, target: true, ..Series::default() });
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             if let Some(declared) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = declared.split_once(' ').ok_or_else(|| format!("no type in {line:?}"))?;
@@ -33,7 +54,7 @@ impl Golden {
                     _ => vec![name.to_owned()],
                 };
                 for name in names {
-                    series.insert(name, Series { counter: matches!(kind, "counter" | "histogram"), ..Series::default() });
+                    series.insert(name, Series { counter: matches!(kind, "counter" | "histogram"), target: true, ..Series::default() });
                 }
             } else if !line.starts_with('#') {
                 let (name, labels) = parse_sample(line)?;

@@ -38,6 +38,7 @@ impl Walk<'_> {
             Expr::Aggregate(it) => {
                 let inner = self.labels_of(&it.expr, None);
                 match &it.modifier {
+                    None if matches!(it.op.to_string().as_str(), "topk" | "bottomk") => inner,
                     None => Labels::new(),
                     Some(LabelModifier::Include(by)) => self.known(&by.labels, &inner, "by"),
                     Some(LabelModifier::Exclude(without)) => {
@@ -52,7 +53,7 @@ impl Walk<'_> {
                     labels.extend(self.labels_of(argument, Some(it.func.name)));
                 }
                 match it.func.name {
-                    "absent" | "absent_over_time" => labels.clear(),
+                    "absent" | "absent_over_time" | "scalar" | "vector" => labels.clear(),
                     "histogram_quantile" if !labels.remove("le") => self.problems.push("histogram_quantile without le".into()),
                     _ => {}
                 }
@@ -64,7 +65,11 @@ impl Walk<'_> {
 
     pub fn binary(&mut self, it: &BinaryExpr) -> Labels {
         let (left, right) = (self.labels_of(&it.lhs, None), self.labels_of(&it.rhs, None));
-        let scalar = |side: &Expr| matches!(side, Expr::NumberLiteral(_)) || matches!(side, Expr::Call(call) if call.func.name == "time");
+        let scalar = |side: &Expr| match side {
+            Expr::NumberLiteral(_) => true,
+            Expr::Call(call) => matches!(call.func.name, "time" | "scalar"),
+            _ => false,
+        };
         if scalar(&it.lhs) || scalar(&it.rhs) {
             return if scalar(&it.lhs) { right } else { left };
         }
@@ -99,16 +104,19 @@ impl Walk<'_> {
         if !series.sampled {
             self.problems.push(format!("{name} has no sample, so its labels are not known"));
         }
-        if series.counter && !matches!(function, Some("rate" | "irate" | "increase")) {
+        if series.counter && !matches!(function, Some("rate" | "irate" | "increase" | "present_over_time")) {
             self.problems.push(format!("the counter {name} is used without a rate"));
         }
         let mut labels: Labels = series.labels.keys().cloned().collect();
-        labels.extend(set(["job", "instance"]));
+        if series.target {
+            labels.extend(set(["job", "instance"]));
+        }
         for matcher in &matchers.matchers {
             self.known(std::slice::from_ref(&matcher.name), &labels, name);
             let Some(exposed) = series.labels.get(&matcher.name) else { continue };
             // A value that is not there from the start has no first increase, and its alert misses the first event.
             let wanted: Vec<&str> = match &matcher.op {
+                _ if exposed.is_empty() => continue,
                 MatchOp::Equal => vec![&matcher.value],
                 MatchOp::Re(_) => matcher.value.split('|').collect(),
                 MatchOp::NotEqual | MatchOp::NotRe(_) => continue,
@@ -118,7 +126,7 @@ impl Walk<'_> {
             }
         }
         for target in ["job", "instance"] {
-            if self.wants_target && !matchers.matchers.iter().any(|matcher| matcher.name == target) {
+            if self.wants_target && series.target && !matchers.matchers.iter().any(|matcher| matcher.name == target) {
                 self.problems.push(format!("{name} is asked for without a matcher on {target}"));
             }
         }
