@@ -108,6 +108,9 @@ shopt -u nullglob
 promtool check rules --lint=all --lint-fatal "${rules[@]}"
 promtool test rules "${rule_tests[@]}"
 
+step "Alertmanager"
+scripts/alertmanager.sh
+
 step "live scrape"
 live_scrape
 

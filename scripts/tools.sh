@@ -42,7 +42,8 @@ for component in fmt clippy; do
   fi
 done
 need cc build-essential "a C compiler builds the TLS library aws-lc-sys"
-need promtool prometheus "it checks the alert rules and the exposition"
+need promtool prometheus "it checks the alert rules and the exposition, and a real Prometheus evaluates them"
+need amtool prometheus-alertmanager "it checks the routes of alerts, and a real Alertmanager sends them"
 need curl curl "it scrapes the started sidecar"
 need python3 python3 "it fetches and unpacks mongod"
 need redis-server redis-server "the checks of Redis are tested against a real one"

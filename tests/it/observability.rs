@@ -88,6 +88,19 @@ fn every_alert_has_a_unit_test_in_which_it_fires() {
     }
 }
 
+/// An inhibition of an alert that was renamed inhibits nothing, and nobody is told.
+#[test]
+fn the_sample_of_alertmanager_names_alerts_that_are_there() {
+    let sample = read("alerts/alertmanager/alertmanager.yml");
+    let rules = rules();
+    let words = sample.split(|c: char| !c.is_alphanumeric());
+    let named: BTreeSet<&str> = words.filter(|word| word.starts_with("DecisionBox") || word.starts_with("Bellwether")).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(rules.iter().any(|rule| rule.name() == name), "there is no alert {name}");
+    }
+}
+
 #[test]
 fn every_section_of_the_runbook_belongs_to_an_alert() {
     let rules = rules();

@@ -20,7 +20,7 @@ pub struct Series {
 pub struct Golden(pub BTreeMap<String, Series>);
 
 /// What the profile has no sample of, because nothing in it is configured so, with its labels.
-const NOT_SAMPLED: [(&str, &[&str]); 1] = [("bellwether_check_certificate_end_timestamp_seconds", &["check"])];
+const NOT_SAMPLED: [(&str, &[&str]); 1] = [("bellwether_check_tls_cert_expiry_timestamp_seconds", &["check"])];
 
 impl Golden {
     /// The exposition, and what the rules record from it.
