@@ -7,7 +7,9 @@
 //! The limits of "exactly once": bytes that vanish before they are read again after a crash (counted as lost where
 //! that is known), and the standard input, which cannot be read twice.
 
+mod aside;
 mod console;
+mod content;
 mod decoder;
 mod discover;
 mod engine;
@@ -21,6 +23,7 @@ mod metrics;
 mod outcome;
 mod record;
 mod replay;
+mod rest;
 mod samples;
 mod scanner;
 mod shard;

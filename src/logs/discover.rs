@@ -1,20 +1,19 @@
-//! Looks for files: those that match the patterns of the inputs, and those that a rotation has put aside.
+//! Looks for files that match the patterns of the inputs. What a rotation has put aside is `aside`'s business.
 //!
 //! Reads folders and metadata, opens nothing, remembers nothing.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::logs::FileGlob;
-use crate::logs::file::{HEAD, Identity, Inode, Known, Mark, Seen, before_of, head_of};
+use crate::logs::content::is_compressed;
+use crate::logs::file::Seen;
 use crate::logs::metrics::Trouble;
 
 /// Folders below a `**` are followed this deep.
 const MAX_DEPTH: usize = 16;
-/// What a rotation leaves compressed cannot be read on.
-const COMPRESSED: [&str; 5] = ["gz", "zst", "bz2", "xz", "zip"];
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -68,7 +67,7 @@ impl Listing {
                 } else if is_match && glob.depth.is_some() {
                     self.found.push(Found { input, path, what: Err(Trouble::NotAFile), target: None });
                 }
-            } else if is_match {
+            } else if is_match && !is_compressed(&path) {
                 // The kernel's events name files by absolute paths.
                 let target = if kind.is_symlink() || path.is_relative() { fs::canonicalize(&path).ok() } else { None };
                 // What changes behind a link is told by the folder of its target.
@@ -86,57 +85,6 @@ fn look(path: &Path) -> Result<Seen, Trouble> {
         Ok(_) => Err(Trouble::NotAFile),
         Err(error) => Err(Trouble::of(&error)),
     }
-}
-
-/// Where a file is that was once at `path` and has been renamed within its folder.
-#[must_use]
-pub fn renamed(path: &Path, identity: &Identity) -> Option<PathBuf> {
-    siblings(path)?.find(|(_, seen)| seen.identity.is(identity)).map(|(path, _)| path)
-}
-
-/// Files that once were at `path` and that nobody has read: between two looks there was more than one rotation. They
-/// have the name with something behind it, are none of `known`, and are younger than the one that was read before
-/// them, and older than the one that stands there now. A copy of the former is none of them. The oldest comes first.
-#[must_use]
-pub fn unread(path: &Path, known: &HashSet<Inode>, before: &Known, now_there: &Identity) -> Vec<PathBuf> {
-    let (Some(name), Some(after), Some(until)) = (path.file_name(), before.identity.born, now_there.born) else { return Vec::new() };
-    // Files of one application often begin alike: a copy also has the same bytes where the original was left. A few
-    // bytes prove nothing, unless they are all there is.
-    let is_copy = |path: &Path, size: u64| {
-        let is_proof = usize::from(before.head.length) == HEAD || size == before.offset;
-        let Some(file) = fs::File::open(path).ok().filter(|_| is_proof) else { return false };
-        let head = head_of(&file, usize::from(before.head.length)).is_ok_and(|head| head == before.head);
-        let tail = before_of(&file, before.offset, usize::from(before.before.length)).is_ok_and(|bytes| Mark::of(&bytes) == before.before);
-        before.offset > 0 && head && tail
-    };
-    let name = name.as_encoded_bytes();
-    let is_rotated = |path: &Path| {
-        let other = path.file_name().unwrap_or_default().as_encoded_bytes();
-        let compressed = path.extension().is_some_and(|end| COMPRESSED.iter().any(|compressed| end == *compressed));
-        other.len() > name.len() && other.starts_with(name) && !compressed
-    };
-    let mut found: Vec<(Option<u64>, PathBuf)> = siblings(path)
-        .into_iter()
-        .flatten()
-        .filter(|(path, seen)| {
-            let is_between = seen.identity.born.is_some_and(|born| (after..=until).contains(&born));
-            is_rotated(path) && !known.contains(&seen.identity.inode) && is_between && !is_copy(path, seen.size)
-        })
-        .map(|(path, seen)| (seen.identity.born, path))
-        .collect();
-    found.sort();
-    found.into_iter().map(|(_, path)| path).collect()
-}
-
-/// All files in the folder where the file at `path` really is, or was.
-fn siblings(path: &Path) -> Option<impl Iterator<Item = (PathBuf, Seen)>> {
-    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let entries = fs::read_dir(real.parent()?).ok()?;
-    Some(entries.flatten().filter_map(|entry| {
-        let path = entry.path();
-        let metadata = fs::symlink_metadata(&path).ok()?;
-        metadata.is_file().then(|| (path, Seen::of(&metadata)))
-    }))
 }
 
 #[cfg(test)]
@@ -165,6 +113,9 @@ mod tests {
         std::os::unix::fs::symlink(root.join("pod/agent/0.log"), root.join("link.log")).unwrap();
         std::os::unix::fs::symlink(root.join("nowhere"), root.join("dangling.log")).unwrap();
 
+        // What is compressed is no text, whatever the pattern says.
+        fs::write(root.join("pod/agent/0.log.2.gz"), "12").unwrap();
+        assert_eq!(listing(root, "pod/agent/0.log*").len(), 2);
         let agent = [("pod/agent/0.log".to_owned(), Ok(5)), ("pod/agent/deep.log".to_owned(), Err(Trouble::NotAFile))];
         assert_eq!(listing(root, "*/agent/*.log"), agent);
         assert_eq!(listing(root, "*.log"), [("dangling.log".to_owned(), Err(Trouble::Vanished)), ("link.log".to_owned(), Ok(5))]);

@@ -92,14 +92,14 @@ impl Engine {
                 InputKind::Stdin => stdin = Some(Stdin { series, decoder: decoder.clone() }),
             }
         }
-        let mut positions = Vec::new();
-        if let Some(Saved { families: state, positions: saved, .. }) = saved {
-            positions = saved;
+        let (mut positions, mut done) = (Vec::new(), Vec::new());
+        if let Some(Saved { families: state, positions: saved, done: saved_done, .. }) = saved {
+            (positions, done) = (saved, saved_done);
             for metric in families.restore(state) {
                 tracing::warn!(metric, "the metric has another type, other buckets or labels than before; it begins at zero");
             }
         }
-        let shared = Arc::new(Shared::new(families));
+        let shared = Arc::new(Shared::new(families, done));
         let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config, positions);
         Ok(Self { shared, shard, stdin, keeper, metrics, caught_up: Latch::default() })
     }

@@ -64,17 +64,6 @@ pub struct Known {
     pub before: Mark,
 }
 
-/// What happened to a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Happened {
-    /// It goes on where it was left.
-    GoesOn,
-    /// It is the same file with another content.
-    Truncated,
-    /// It is another file.
-    Replaced,
-}
-
 // === impl Seen ===
 
 impl Seen {
@@ -121,16 +110,28 @@ impl Mark {
 // === impl Known ===
 
 impl Known {
-    /// What happened to the file, from a look at it and the same marks as they are now.
+    /// Whether it can have been written by us: marks have their bounds, and no more is before an offset than it says.
     #[must_use]
-    pub fn compare(&self, seen: &Seen, head: Mark, before: Mark) -> Happened {
-        if !self.identity.is(&seen.identity) {
-            Happened::Replaced
-        } else if seen.size < self.offset || head != self.head || before != self.before {
-            Happened::Truncated
-        } else {
-            Happened::GoesOn
-        }
+    pub fn is_sound(&self) -> bool {
+        let (head, before) = (usize::from(self.head.length), usize::from(self.before.length));
+        head <= HEAD && before <= BEFORE && before as u64 <= self.offset
+    }
+
+    /// Whether the file goes on where it was left, from a look at it and the same marks as they are now. Another
+    /// content may be in the same file, and another file may have the inode.
+    #[must_use]
+    pub fn goes_on(&self, seen: &Seen, head: Mark, before: Mark) -> bool {
+        self.identity.is(&seen.identity) && seen.size >= self.offset && head == self.head && before == self.before
+    }
+
+    /// The same of an open file, and the bytes before the offset.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn goes_on_in(&self, file: &File, seen: &Seen) -> io::Result<(bool, Vec<u8>)> {
+        let before = before_of(file, self.offset, usize::from(self.before.length))?;
+        let head = head_of(file, usize::from(self.head.length))?;
+        Ok((self.goes_on(seen, head, Mark::of(&before)), before))
     }
 }
 
@@ -154,6 +155,14 @@ pub fn before_of(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>>
     let read = read_at(file, &mut bytes, offset - length as u64)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// The last bytes of two slices in a row, up to [`BEFORE`].
+#[must_use]
+pub fn last_of(first: &[u8], second: &[u8]) -> Vec<u8> {
+    let second = &second[second.len().saturating_sub(BEFORE)..];
+    let first = &first[first.len().saturating_sub(BEFORE - second.len())..];
+    [first, second].concat()
 }
 
 /// Reads until the buffer is full or the file ends.
@@ -182,22 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_is_told_by_identity_size_and_marks() {
+    fn a_file_goes_on_where_identity_size_and_marks_say_so() {
         let (head, before) = (Mark::of(b"head"), Mark::of(b"before"));
         let known = Known { identity: identity(1, Some(7)), offset: 100, head, before };
         let other = Mark::of(b"other");
         for (number, born, size, head, before, expected) in [
-            (1, Some(7), 100, head, before, Happened::GoesOn),
-            (1, Some(7), 500, head, before, Happened::GoesOn),
-            (1, None, 500, head, before, Happened::GoesOn),
-            (1, Some(7), 99, head, before, Happened::Truncated),
-            (1, Some(7), 500, other, before, Happened::Truncated),
-            (1, Some(7), 500, head, other, Happened::Truncated),
-            (1, Some(8), 500, head, before, Happened::Replaced),
-            (2, Some(7), 500, head, before, Happened::Replaced),
+            (1, Some(7), 100, head, before, true),
+            (1, Some(7), 500, head, before, true),
+            (1, None, 500, head, before, true),
+            (1, Some(7), 99, head, before, false),
+            (1, Some(7), 500, other, before, false),
+            (1, Some(7), 500, head, other, false),
+            (1, Some(8), 500, head, before, false),
+            (2, Some(7), 500, head, before, false),
         ] {
             let seen = Seen { identity: identity(number, born), size, modified: (0, 0) };
-            assert_eq!(known.compare(&seen, head, before), expected, "{seen:?}");
+            assert_eq!(known.goes_on(&seen, head, before), expected, "{seen:?}");
         }
     }
 }

@@ -3,22 +3,22 @@
 //! A sweep compares what is on the disk with what is followed; reading happens between sweeps, a few buffers at a time.
 //! Takes the time as an argument and starts no thread, so that tests can go step by step.
 
+mod arrival;
 mod crew;
 mod earlier;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::logs::{FileGlob, Logs, Start};
 use crate::logs::decoder::Decoder;
-use crate::logs::discover::{Found, Listing, unread};
-use crate::logs::file::{Happened, Identity, Inode, Known, Seen};
-use crate::logs::metrics::{InputSeries, Rotation, Trouble};
+use crate::logs::discover::{Found, Listing};
+use crate::logs::file::{Identity, Inode, Seen};
+use crate::logs::metrics::{InputSeries, Trouble};
 use crate::logs::state::{Position, Shared};
-use crate::logs::tail::{Begin, Reader, Tail, open};
+use crate::logs::tail::{Reader, Tail};
 
 /// A file that is at no path any more is kept open until nothing was written to it for so long.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -60,6 +60,8 @@ pub struct Shard {
     turns: VecDeque<Inode>,
     /// Files of an earlier run that have not been found yet.
     saved: BTreeMap<Inode, Position>,
+    /// Files of an earlier run that this look has not found, by the paths where they stood.
+    gone: HashMap<PathBuf, Position>,
     /// Paths that cannot be read, so that each is complained about once.
     troubles: HashMap<PathBuf, Trouble>,
     /// Files that were there at the start and have not been read to their end.
@@ -92,6 +94,7 @@ impl Shard {
             paths: HashMap::new(),
             turns: VecDeque::new(),
             saved,
+            gone: HashMap::new(),
             troubles: HashMap::new(),
             behind: HashSet::new(),
             is_started: false,
@@ -139,6 +142,8 @@ impl Shard {
         }
         self.is_outdated = false;
         self.find_renamed(&here, now);
+        // What an earlier run has known tells which of the others are copies of it.
+        new.sort_by_key(|(_, seen)| !self.saved.contains_key(&seen.identity.inode));
         for (inode, tail) in &mut self.tails {
             if !here.contains_key(inode) && tail.leaving.is_none() {
                 tail.leaving = Some(now);
@@ -163,6 +168,9 @@ impl Shard {
         }
         let held = self.tails.values().map(|tail| tail.position.framing.held()).sum();
         self.readers.iter_mut().for_each(|reader| reader.decoder.set_held(held));
+        if !self.is_outdated {
+            self.gone.clear();
+        }
         self.let_go(now);
         self.send_home();
         self.paths.retain(|_, inode| self.tails.contains_key(inode));
@@ -209,119 +217,6 @@ impl Shard {
             }
             self.paths.insert(found.path, inode);
         }
-    }
-
-    /// Follows a file that was not known, after those that were at its path before. Whether it could be opened.
-    fn take_in(&mut self, found: &Found, seen: Seen, here: &HashMap<Inode, Identity>, now: Instant) -> bool {
-        // A file that an earlier run has known is no successor: its rotation has been counted.
-        let is_new = !self.saved.contains_key(&seen.identity.inode);
-        let Some((file, seen)) = self.acquire(&found.path, found) else { return false };
-        let before = self.tails.values().filter(|tail| is_new && tail.position.path == found.path);
-        let before = before.max_by_key(|tail| tail.position.known.identity.born).map(|tail| tail.position.known);
-        let mut predecessor = None;
-        if let Some(before) = before {
-            predecessor = Some(before.identity.inode);
-            self.drain(before.identity.inode, now);
-            // Rotated files that a pattern matches are found by that.
-            let known: HashSet<Inode> = self.tails.keys().chain(here.keys()).copied().collect();
-            for path in unread(&found.path, &known, &before, &seen.identity) {
-                predecessor = self.take_in_rotated(&path, found, predecessor, now).or(predecessor);
-            }
-        }
-        let Some(inode) = self.follow((file, seen), found, predecessor) else { return false };
-        self.paths.insert(found.path.clone(), inode);
-        self.paths.extend(found.target.clone().map(|target| (target, inode)));
-        self.turns.push_back(inode);
-        true
-    }
-
-    /// Follows a file that was rotated away before anybody has read it, to its end.
-    fn take_in_rotated(&mut self, path: &Path, successor: &Found, predecessor: Option<Inode>, now: Instant) -> Option<Inode> {
-        let opened = self.acquire(path, successor)?;
-        let inode = self.follow(opened, successor, predecessor)?;
-        if let Some(tail) = self.tails.get_mut(&inode) {
-            tail.leaving = Some(now);
-        }
-        self.drain(inode, now);
-        Some(inode)
-    }
-
-    /// Opens a file. Where the listing named it, it must be the file that stood there then: whatever is done about those
-    /// before it relies on that.
-    fn acquire(&mut self, path: &Path, found: &Found) -> Option<(File, Seen)> {
-        if self.tails.len() >= MAX_FILES {
-            self.complain(found.input, path, Trouble::TooManyFiles);
-            return None;
-        }
-        let listed = found.what.as_ref().ok().filter(|_| path == found.path).map(|seen| seen.identity.inode);
-        let was_there = |inode: Inode| listed.is_none_or(|listed| listed == inode);
-        match open(path) {
-            Ok((file, seen)) if was_there(seen.identity.inode) => return Some((file, seen)),
-            Err(error) if listed.is_none() || error.kind() != std::io::ErrorKind::NotFound => {
-                self.complain(found.input, path, Trouble::of(&error));
-            }
-            _ => {
-                tracing::debug!(path = %path.display(), "a log file was rotated while it was being looked at; looking again");
-                self.is_outdated = true;
-            }
-        }
-        None
-    }
-
-    /// Follows a file, and goes on with it where it is known from an earlier run. `found` says for which input.
-    fn follow(&mut self, (file, seen): (File, Seen), found: &Found, predecessor: Option<Inode>) -> Option<Inode> {
-        let inode = seen.identity.inode;
-        let input = &self.inputs[found.input];
-        let opened = match self.saved.remove(&inode) {
-            Some(position) => {
-                let behind = position.size.saturating_sub(position.known.offset);
-                Tail::resume(file, seen, found.input, position).map(|(tail, happened)| (tail, Some((happened, behind))))
-            }
-            None => {
-                let begin = match input.start {
-                    Some(Start::End) if !self.is_started => Begin::End,
-                    _ => Begin::Start,
-                };
-                let name = (found.input, input.name.as_str());
-                Tail::new(file, seen, name, found.path.clone(), begin, self.max_line).map(|tail| (tail, None))
-            }
-        };
-        match opened {
-            Ok((tail, resumed)) => self.insert(tail, found, resumed, predecessor),
-            Err(error) => {
-                self.complain(found.input, &found.path, Trouble::of(&error));
-                return None;
-            }
-        }
-        Some(inode)
-    }
-
-    fn insert(&mut self, mut tail: Tail, found: &Found, resumed: Option<(Happened, u64)>, predecessor: Option<Inode>) {
-        tail.position.path.clone_from(&found.path);
-        tail.target.clone_from(&found.target);
-        let Known { identity, offset, .. } = tail.position.known;
-        tracing::debug!(path = %found.path.display(), inode = identity.inode.number(), offset, "a log file is followed");
-        let series = &self.inputs[found.input].series;
-        let mut commit = self.shared.commit();
-        if let Some((happened, behind)) = resumed.filter(|(happened, _)| *happened != Happened::GoesOn) {
-            tracing::info!(path = %found.path.display(), ?happened, lost_bytes = behind, "a log file has changed while nobody looked; it is read from its begin");
-            series.lost(behind, &mut commit.families);
-            if happened == Happened::Truncated {
-                series.rotated(Rotation::Truncate, &mut commit.families);
-            }
-        }
-        if predecessor.is_some() {
-            series.rotated(Rotation::Rename, &mut commit.families);
-        }
-        // A line may begin at the end of the file before and end in this one.
-        if let Some(before) = predecessor.and_then(|inode| self.tails.get_mut(&inode)) {
-            tail.position.framing.inherit(&mut before.position.framing);
-            commit.set(&before.position);
-        }
-        commit.set(&tail.position);
-        drop(commit);
-        self.tails.insert(tail.position.known.identity.inode, tail);
-        self.shared.save_now();
     }
 
     /// Reads a file to its end at once.

@@ -3,19 +3,23 @@
 //! One lock holds both: whoever changes positions holds the lock of the families, and so does whoever copies them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::logs::file::{Inode, Known};
+use crate::logs::file::{Inode, Known, Seen};
 use crate::logs::framing::Framing;
 use crate::logs::samples::Samples;
 use crate::series::families::{Families, FamiliesState, SharedFamilies};
 
 /// The layout of [`Saved`]. Another one cannot be read.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// So many files that have been read to their end are remembered of each path: a rotation may compress them later.
+const DONE_OF_A_PATH: usize = 32;
+/// And so many of all paths.
+const MAX_DONE: usize = 1024;
 
 /// How far a file has been counted.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -27,6 +31,10 @@ pub struct Position {
     pub path: PathBuf,
     /// Who it is, and up to where it is counted.
     pub known: Known,
+    /// When it was last written to, at the last look while it stood at its path: what was put aside later is younger.
+    pub modified: (i64, i64),
+    /// When the copy of its last content was born, where that was copied and cut off: older copies have been read.
+    pub since: Option<u64>,
     /// The longest that it has been seen: what is between this and the offset is lost when the file is.
     pub size: u64,
     /// The offset is within a line that is passed over.
@@ -35,12 +43,24 @@ pub struct Position {
     pub framing: Framing,
 }
 
+/// A file that has been read to its end and is followed no longer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Done {
+    /// Where it stood while it was written.
+    #[serde(with = "path_bytes")]
+    pub path: PathBuf,
+    /// Who it was, and what is in it.
+    pub known: Known,
+}
+
 /// What is written to the disk.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Saved {
     version: u16,
     /// The inputs that have been started: `start` counts no more for them.
     pub inputs: Vec<String>,
+    /// The files that were read to their end last; the oldest first.
+    pub done: Vec<Done>,
     /// All files that are being read.
     pub positions: Vec<Position>,
     /// All counters and histograms.
@@ -55,9 +75,15 @@ pub struct Shared {
     /// The last lines that told nothing.
     pub samples: Samples,
     /// Touched only while `families` is locked.
-    positions: Mutex<BTreeMap<Inode, Position>>,
+    positions: Mutex<Positions>,
     request: Mutex<Request>,
     asked: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Positions {
+    open: BTreeMap<Inode, Position>,
+    done: Vec<Done>,
 }
 
 #[derive(Debug, Default)]
@@ -74,16 +100,28 @@ struct Request {
 pub struct Commit<'a> {
     /// All series.
     pub families: MutexGuard<'a, Families>,
-    positions: MutexGuard<'a, BTreeMap<Inode, Position>>,
+    positions: MutexGuard<'a, Positions>,
+}
+
+// === impl Position ===
+
+impl Position {
+    /// Of a file that is looked at for the first time.
+    #[must_use]
+    pub fn new(input: &str, path: PathBuf, known: Known, seen: &Seen) -> Self {
+        let (modified, size) = (seen.modified, seen.size);
+        Self { input: input.to_owned(), path, known, modified, since: None, size, skipping: false, framing: Framing::default() }
+    }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    /// Shares families.
+    /// Shares families, and what an earlier run has read to its end.
     #[must_use]
-    pub fn new(families: Families) -> Self {
-        Self { families: SharedFamilies::new(families), ..Self::default() }
+    pub fn new(families: Families, done: Vec<Done>) -> Self {
+        let positions = Mutex::new(Positions { open: BTreeMap::new(), done });
+        Self { families: SharedFamilies::new(families), positions, ..Self::default() }
     }
 
     /// Begins a change that is seen as a whole.
@@ -144,9 +182,10 @@ impl Shared {
     /// When it cannot be encoded.
     pub fn encode(&self, inputs: &[String]) -> Result<Vec<u8>, postcard::Error> {
         let commit = self.commit();
-        let (families, positions) = (commit.families.state(), commit.positions.values().cloned().collect());
+        let (families, done) = (commit.families.state(), commit.positions.done.clone());
+        let positions = commit.positions.open.values().cloned().collect();
         drop(commit);
-        postcard::to_stdvec(&Saved { version: VERSION, inputs: inputs.to_vec(), positions, families })
+        postcard::to_stdvec(&Saved { version: VERSION, inputs: inputs.to_vec(), done, positions, families })
     }
 
     fn request(&self) -> MutexGuard<'_, Request> {
@@ -159,12 +198,41 @@ impl Shared {
 impl Commit<'_> {
     /// Sets how far a file has been counted.
     pub fn set(&mut self, position: &Position) {
-        self.positions.insert(position.known.identity.inode, position.clone());
+        self.positions.open.insert(position.known.identity.inode, position.clone());
     }
 
     /// Forgets a file that will not be read any more.
     pub fn forget(&mut self, inode: Inode) {
-        self.positions.remove(&inode);
+        self.positions.open.remove(&inode);
+    }
+
+    /// Remembers a file that was read to its end, so that it is known when it comes back, compressed or with another
+    /// name. The oldest are forgotten.
+    pub fn done(&mut self, done: Done) {
+        let all = &mut self.positions.done;
+        let of_path = all.iter().filter(|other| other.path == done.path).count();
+        let oldest = if of_path >= DONE_OF_A_PATH { all.iter().position(|other| other.path == done.path) } else { None };
+        if let Some(position) = oldest.or_else(|| (all.len() >= MAX_DONE).then_some(0)) {
+            all.remove(position);
+        }
+        all.push(done);
+    }
+
+    /// All files that are followed, or were by an earlier run.
+    pub fn inodes(&self) -> impl Iterator<Item = Inode> {
+        self.positions.open.keys().copied()
+    }
+
+    /// The files that are followed and stood at paths like this.
+    #[must_use]
+    pub fn open_like(&self, is_like: impl Fn(&Path) -> bool) -> Vec<Known> {
+        self.positions.open.values().filter(|position| is_like(&position.path)).map(|position| position.known).collect()
+    }
+
+    /// The files that have been read to their end and stood at paths like this.
+    #[must_use]
+    pub fn done_like(&self, is_like: impl Fn(&Path) -> bool) -> Vec<Known> {
+        self.positions.done.iter().filter(|done| is_like(&done.path)).map(|done| done.known).collect()
     }
 }
 
@@ -178,7 +246,10 @@ impl Saved {
         if version != VERSION {
             return None;
         }
-        postcard::from_bytes(bytes).ok()
+        let saved: Self = postcard::from_bytes(bytes).ok()?;
+        let is_sound =
+            saved.positions.iter().map(|position| &position.known).chain(saved.done.iter().map(|done| &done.known)).all(Known::is_sound);
+        is_sound.then_some(saved)
     }
 }
 

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::logs::aside::{Moment, Search};
+use crate::logs::content::Content;
 use crate::logs::decoder::Decoder;
-use crate::logs::file::{BEFORE, HEAD, Happened, Known, Mark, Seen, before_of, head_of, read_at};
-use crate::logs::framing::Framing;
+use crate::logs::file::{BEFORE, HEAD, Known, Mark, Seen, before_of, head_of, last_of, read_at};
 use crate::logs::lines::Lines;
 use crate::logs::metrics::{InputSeries, Rotation};
 use crate::logs::outcome::Tally;
-use crate::logs::state::{Position, Shared};
+use crate::logs::rest::{recover, take};
+use crate::logs::state::{Done, Position, Shared};
 use crate::series::families::Families;
 
 /// What a thread reads files with, one at a time.
@@ -110,7 +112,7 @@ impl Tail {
         };
         let before = before_of(&file, offset, BEFORE)?;
         let known = Known { identity: seen.identity, offset, head: head_of(&file, HEAD)?, before: Mark::of(&before) };
-        let position = Position { input: input.1.to_owned(), path, known, size: seen.size, skipping: false, framing: Framing::default() };
+        let position = Position::new(input.1, path, known, &seen);
         Ok(Self {
             size: seen.size,
             modified: None,
@@ -125,31 +127,35 @@ impl Tail {
         })
     }
 
-    /// Follows a file that was known before the process started.
+    /// Follows a file that was known before. Whether it goes on, or holds something else now; see [`Tail::truncated`].
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn resume(file: File, seen: Seen, input: usize, position: Position) -> io::Result<(Self, Happened)> {
-        let known = position.known;
-        let before = before_of(&file, known.offset, usize::from(known.before.length))?;
-        let head = head_of(&file, usize::from(known.head.length))?;
-        let happened = known.compare(&seen, head, Mark::of(&before));
-        let lines = Lines::at(position.skipping);
-        let mut tail =
-            Self { size: seen.size, modified: None, is_changing: true, file, lines, before, position, input, leaving: None, target: None };
-        if happened != Happened::GoesOn {
-            tail.begin_anew();
-            tail.position.framing = Framing::default();
-            tail.position.known.identity = seen.identity;
+    pub fn resume(file: File, seen: Seen, input: usize, mut position: Position) -> io::Result<(Self, bool)> {
+        let (goes_on, before) = position.known.goes_on_in(&file, &seen)?;
+        if goes_on {
+            position.size = position.size.max(seen.size);
         }
-        tail.position.size = tail.position.size.max(seen.size);
-        Ok((tail, happened))
+        let lines = Lines::at(position.skipping);
+        let tail =
+            Self { size: seen.size, modified: None, is_changing: true, file, lines, before, position, input, leaving: None, target: None };
+        Ok((tail, goes_on))
     }
 
     /// Up to where it has been read; a line whose end has not come is read, but not counted.
     #[must_use]
     pub fn read_to(&self) -> u64 {
         self.position.known.offset + self.lines.rest().len() as u64
+    }
+
+    /// Whether another file has the same content, as far as that goes.
+    #[must_use]
+    pub fn has_prefix(&self, other: &File, size: u64) -> bool {
+        let same = || -> io::Result<bool> {
+            let heads = (head_of(&self.file, HEAD.min(usize::try_from(size).unwrap_or(HEAD)))?, head_of(other, HEAD)?);
+            Ok(heads.0 == heads.1 && before_of(&self.file, size, BEFORE)? == before_of(other, size, BEFORE)?)
+        };
+        size > 0 && size <= self.read_to() && same().unwrap_or(false)
     }
 
     /// Notes a look at the file. Whether it may have changed: a file that was truncated and has regrown can have the
@@ -183,6 +189,8 @@ impl Tail {
             self.truncated(reader, series);
             return Ok(Step::More);
         }
+        // Only now it is known that this was the time of the content that is followed.
+        self.position.modified = self.modified.unwrap_or(self.position.modified);
         if read == marker.len() {
             return Ok(Step::End(false));
         }
@@ -224,12 +232,15 @@ impl Tail {
 
     /// Counts a last line that has no end, when nobody will write to the file any more, and forgets the file.
     pub fn finish(mut self, reader: &mut Reader, series: &InputSeries) {
+        let before = last_of(&self.before, self.lines.rest());
         self.flush(reader, series);
+        self.position.known.before = Mark::of(&before);
         let dropped = self.position.framing.give_up();
         self.drop_parts(dropped, &reader.shared, series);
         let mut commit = reader.shared.commit();
         series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
         commit.forget(self.position.known.identity.inode);
+        commit.done(Done { path: self.position.path, known: self.position.known });
         drop(commit);
         reader.shared.save_now();
     }
@@ -239,18 +250,45 @@ impl Tail {
         last_of(&self.before, self.lines.rest())
     }
 
-    fn truncated(&mut self, reader: &mut Reader, series: &InputSeries) {
-        self.flush(reader, series);
-        let size = self.file.metadata().map_or(self.size, |metadata| metadata.len());
-        self.note_shrinking(size);
+    /// It holds something else now: what has not been read of the former content is in a copy, or lost.
+    pub fn truncated(&mut self, reader: &mut Reader, series: &InputSeries) {
+        let now = self.file.metadata().map_or(self.size, |metadata| metadata.len());
+        self.note_shrinking(now);
+        // A copy has the begun line, too.
+        let begun = std::mem::take(&mut self.lines);
+        let mut moment = Moment::of(&self.position);
+        if let Some(copy) = recover(&mut self.position, reader, series) {
+            moment = copy.moment();
+            self.position.since = moment.born;
+        } else {
+            self.lines = begun;
+            self.flush(reader, series);
+        }
+        let lost = self.position.size.saturating_sub(self.position.known.offset);
+        self.read_copies_after(moment, reader, series);
         let mut commit = reader.shared.commit();
         series.rotated(Rotation::Truncate, &mut commit.families);
-        series.lost(self.position.size.saturating_sub(self.position.known.offset), &mut commit.families);
+        series.lost(lost, &mut commit.families);
         self.begin_anew();
         commit.set(&self.position);
         drop(commit);
         reader.shared.save_now();
-        tracing::info!(path = %self.position.path.display(), "a log file was truncated; it is read from its begin");
+        tracing::info!(path = %self.position.path.display(), lost_bytes = lost, "a log file was truncated; it is read from its begin");
+    }
+
+    /// It may have been copied and cut off more than once: what was in it in between is in younger copies.
+    pub fn read_copies_after(&mut self, moment: Moment, reader: &mut Reader, series: &InputSeries) {
+        let path = self.position.path.clone();
+        let search = Search::new(&path, &reader.shared.commit());
+        // A copy that is older than the last look has nothing that was not seen.
+        for younger in search.unread(moment, &self.file).iter().filter(|younger| younger.seen.modified >= moment.modified) {
+            let Ok(content) = Content::open(&younger.path) else { continue };
+            self.begin_anew();
+            self.position.since = younger.moment().born.or(self.position.since);
+            take(&mut self.position, younger, content, reader, series);
+            series.rotated(Rotation::Truncate, &mut reader.shared.commit().families);
+            self.begin_anew();
+        }
     }
 
     /// A length that was seen and is no more was the old content's; any other one may be the new content's.
@@ -271,6 +309,7 @@ impl Tail {
         self.position.size = 0;
     }
 
+    /// Counts a line that has no end.
     fn flush(&mut self, reader: &mut Reader, series: &InputSeries) {
         let length = self.lines.rest().len() as u64;
         if length == 0 {
@@ -322,13 +361,6 @@ impl Tail {
         }
         Ok(())
     }
-}
-
-/// The last bytes of two slices in a row, up to [`BEFORE`].
-fn last_of(first: &[u8], second: &[u8]) -> Vec<u8> {
-    let second = &second[second.len().saturating_sub(BEFORE)..];
-    let first = &first[first.len().saturating_sub(BEFORE - second.len())..];
-    [first, second].concat()
 }
 
 /// The begin of the line that is being written at the end of a file, where it is not too long ago.

@@ -1,7 +1,9 @@
 //! The engine against real files, step by step: a test says when it looks and what time it is, and then demands the
 //! exact value of each counter.
 
+mod histories;
 mod live;
+mod put_aside;
 mod rotation;
 mod survival;
 mod threads;
@@ -63,6 +65,32 @@ impl Bench {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
+    /// What logrotate does with `copytruncate`.
+    fn copy_and_cut_off(&self, from: &str, to: &str) {
+        fs::copy(self.path(from), self.path(to)).unwrap();
+        OpenOptions::new().write(true).open(self.path(from)).unwrap().set_len(0).unwrap();
+    }
+
+    /// Compresses a file and removes it, as `gzip` and `zstd --rm` do; some rotations do not keep the time.
+    fn compress(&self, name: &str, packing: Packing, keeps_time: bool) {
+        let content = fs::read(self.path(name)).unwrap();
+        let modified = fs::metadata(self.path(name)).unwrap().modified().unwrap();
+        let (end, bytes) = match packing {
+            Packing::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&content).unwrap();
+                ("gz", encoder.finish().unwrap())
+            }
+            Packing::Zstd => ("zst", zstd::encode_all(content.as_slice(), 1).unwrap()),
+        };
+        let path = self.path(&format!("{name}.{end}"));
+        fs::write(&path, bytes).unwrap();
+        if keeps_time {
+            File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        }
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
     /// Looks at the disk and reads everything.
     fn look(&mut self) -> &mut Self {
         let listing = self.engine.shard.list();
@@ -115,6 +143,13 @@ impl Bench {
     fn troubles(&self, reason: &str) -> u64 {
         self.value("bellwether_log_file_errors_total", &["app", reason])
     }
+}
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug)]
+enum Packing {
+    Gzip,
+    Zstd,
 }
 
 /// Lines `from..to`, each another one.

@@ -71,7 +71,7 @@ fn the_standard_input_is_read_to_its_end() {
     let mut families = Families::default();
     let rules = RuleSet::compile(&config.rules, &mut families).unwrap();
     let series = InputSeries::declare("app", &mut families).unwrap();
-    let (shared, bell) = (Shared::new(families), Bell::default());
+    let (shared, bell) = (Shared::new(families, Vec::new()), Bell::default());
     let stdin = Stdin { series, decoder: Decoder::new(rules, 1024) };
     let (reader, mut writer) = std::io::pipe().unwrap();
     thread::scope(|scope| {
