@@ -2,7 +2,7 @@
 //!
 //! Bytes are cut into lines (`lines`), each line is decoded by itself (`decoder`, with `framing`, `console`, `stack`
 //! and `scanner`), and the rules of `series` run on it. Around these pure cores, `tail` follows a file through
-//! rotations, `shard` all files of a thread, and `engine` wires threads, events and the state.
+//! rotations, `aside`, `content` and `rest` read on what a rotation has copied or compressed, `shard` all files of a thread, and `engine` wires threads, events and the state.
 //!
 //! The limits of "exactly once": bytes that vanish before they are read again after a crash (counted as lost where
 //! that is known), and the standard input, which cannot be read twice.
