@@ -265,7 +265,11 @@ impl Tail {
             self.flush(reader, series);
         }
         let lost = self.position.size.saturating_sub(self.position.known.offset);
-        self.read_copies_after(moment, reader, series);
+        // Of a file that was renamed since, the younger ones may be its successors: whoever follows those will see.
+        let is_in_place = std::fs::metadata(&self.position.path).is_ok_and(|now| Seen::of(&now).identity.is(&self.position.known.identity));
+        if is_in_place {
+            self.read_copies_after(moment, reader, series);
+        }
         let mut commit = reader.shared.commit();
         series.rotated(Rotation::Truncate, &mut commit.families);
         series.lost(lost, &mut commit.families);
