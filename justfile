@@ -26,6 +26,10 @@ bench:
 bench-logs *arguments:
     cargo bench --locked --bench log_engine -- {{ arguments }}
 
+# What a hundred checks cost, and what a minute of a frozen server does, in figures
+bench-health:
+    scripts/bench.sh health
+
 # Kills the sidecar a thousand times while a log is written and rotated, and compares its counters with the truth
 soak-logs kills="1000":
     cargo build --release --locked --bin bellwether

@@ -6,20 +6,18 @@ import contextlib
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
+
+from bench_common import database, ended, free_port, memory, part_of, wait_for
 
 STARTS = 5
 IDLE_SECONDS = 15
 REQUESTS_PER_SECOND = 1000
 CONNECTIONS = 20
 LOAD_SECONDS = 10
-LIMIT_SECONDS = 60  # only ends a wait that would last for ever
 
 
 def main():
@@ -47,27 +45,6 @@ def main():
 
 
 @contextlib.contextmanager
-def database(mongod, folder):
-    data = folder / "mongod"
-    data.mkdir()
-    port = free_port()
-    process = subprocess.Popen(
-        [mongod, "--dbpath", data, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket",
-         "--wiredTigerCacheSizeGB", "0.25"],
-        stdout=subprocess.DEVNULL,
-    )
-    with ended(process):
-        end = time.monotonic() + LIMIT_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            if process.poll() is not None or time.monotonic() > end:
-                sys.exit("bench: mongod does not accept connections")
-            time.sleep(0.05)
-        yield process, f"mongodb://127.0.0.1:{port}"
-
-
-@contextlib.contextmanager
 def sidecar(binary, uri, folder, number):
     port = free_port()
     state = folder / f"state-{number}"
@@ -86,52 +63,6 @@ def sidecar(binary, uri, folder, number):
     with ended(process):
         wait_for(port, "/startupz", 200, process)
         yield process, port, time.monotonic() - started
-
-
-@contextlib.contextmanager
-def ended(process):
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=LIMIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def status(port, path):
-    # No proxy, whatever the environment says: this is loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
-            return response.status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return None
-
-
-def wait_for(port, path, wanted, process=None):
-    end = time.monotonic() + LIMIT_SECONDS
-    while (seen := status(port, path)) != wanted:
-        if process is not None and process.poll() is not None:
-            sys.exit(f"bench: the sidecar ended with {process.returncode} before {path} was {wanted}")
-        if time.monotonic() > end:
-            sys.exit(f"bench: {path} is {seen} instead of {wanted} after {LIMIT_SECONDS} s")
-        time.sleep(0.005)
-
-
-def memory(pid):
-    fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    mebibytes = {name: int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon", "VmHWM")}
-    return ", ".join(f"{name} {size:.1f}" for name, size in mebibytes.items())
 
 
 async def load(port):
@@ -162,8 +93,7 @@ async def ask(port, begin, number, answers, milliseconds):
 
 def report(title, measured):
     answers, milliseconds = measured
-    part = lambda share: milliseconds[min(len(milliseconds) - 1, int(len(milliseconds) * share))]
-    print(f"/readyz at {REQUESTS_PER_SECOND}/s, {title}, ms: p50 {part(0.5):.2f}, p99 {part(0.99):.2f}, "
+    print(f"/readyz at {REQUESTS_PER_SECOND}/s, {title}, ms: p50 {part_of(milliseconds, 0.5):.2f}, p99 {part_of(milliseconds, 0.99):.2f}, "
           f"max {milliseconds[-1]:.2f}; answers: {dict(answers)}")
 
 

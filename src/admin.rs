@@ -61,9 +61,9 @@ pub struct Surface {
     pub caught_up: Latch,
     /// The end of the process.
     pub shutdown: Shutdown,
-    /// The progress of the workers.
-    pub heartbeat: Heartbeat,
-    /// Without progress for this long, the workers are held to be stuck.
+    /// The progress of those who work: of the domains, and of checks.
+    pub heartbeats: [(&'static str, Heartbeat); 2],
+    /// Without progress for this long, they are held to be stuck.
     pub stuck_after: Duration,
     /// The token that opens the details.
     pub token: Option<Secret>,

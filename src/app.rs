@@ -26,7 +26,6 @@ use crate::config::origin::Origin;
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
-use crate::metrics::tasks::Tasks;
 use crate::retention::TtlObserver;
 use crate::runtime::certificate::{Certificate, CertificateError};
 use crate::runtime::heartbeat::Heartbeat;
@@ -158,9 +157,8 @@ fn start(
     persistent.set(i64::from(state_dir.is_some()));
     registry.register("bellwether_state_persistent", "Whether counters and positions survive a restart", persistent);
 
-    registry.register_collector(Box::new(Tasks(tokio::runtime::Handle::current().metrics())));
-
-    let health = health::start(&config.health, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor);
+    let health =
+        health::start(&config.health, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor).map_err(AppError::Runtime)?;
     let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), &mut registry);
     supervisor.spawn("reload", reloader.run(shutdown.token()));
 
@@ -197,7 +195,7 @@ fn start(
         registry,
         caught_up,
         shutdown: shutdown.clone(),
-        heartbeat,
+        heartbeats: [("workers", heartbeat), ("checks", health.heartbeat)],
         stuck_after: STUCK_AFTER,
         token: config.token,
         profile: config.profile,

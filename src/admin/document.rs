@@ -117,7 +117,8 @@ fn document(surface: &Surface, snapshot: &Snapshot, viewer: Viewer) -> Value {
 
 /// The sidecar's own progress: a verdict is worth what the one who gives it is.
 fn scheduler(surface: &Surface) -> Value {
-    let age = surface.heartbeat.age(Instant::now());
+    let now = Instant::now();
+    let age = surface.heartbeats.iter().map(|(_, heartbeat)| heartbeat.age(now)).max().unwrap_or_default();
     let status = if age < surface.stuck_after { Status::Pass } else { Status::Fail };
     json!({ "componentType": "system", "observedValue": age.as_secs_f64(), "observedUnit": "s", "status": status.word() })
 }

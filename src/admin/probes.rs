@@ -32,9 +32,12 @@ struct Line {
 }
 
 pub(super) async fn livez(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery, viewer: Viewer) -> Response {
-    let age = surface.heartbeat.age(Instant::now());
-    let passes = age < surface.stuck_after;
-    let mut lines = vec![Line::own("workers", passes, format!("no progress for {} s", age.as_secs()))];
+    let now = Instant::now();
+    let progress = surface.heartbeats.iter().map(|(name, heartbeat)| {
+        let age = heartbeat.age(now);
+        Line::own(name, age < surface.stuck_after, format!("no progress for {} s", age.as_secs()))
+    });
+    let mut lines: Vec<Line> = progress.collect();
     // The configuration refuses anything remote in this group.
     let snapshot = surface.board.snapshot(Now::read());
     let group = snapshot.group(LIVENESS_GROUP);

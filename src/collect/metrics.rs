@@ -103,6 +103,7 @@ impl Failure {
                 Reason::Refused => "refused",
                 Reason::Reset => "reset",
                 Reason::Dns => "dns",
+                Reason::Unreachable => "unreachable",
                 Reason::Tls => "tls",
                 Reason::Auth => "auth",
                 Reason::NotPrimary => "not_primary",

@@ -219,6 +219,7 @@ impl From<StoreReason> for Reason {
             StoreReason::Refused => Self::Refused,
             StoreReason::Reset => Self::Reset,
             StoreReason::Dns => Self::Dns,
+            StoreReason::Unreachable => Self::Unreachable,
             StoreReason::Tls => Self::Tls,
             StoreReason::Auth => Self::Auth,
             StoreReason::NotPrimary => Self::NotPrimary,

@@ -56,6 +56,8 @@ pub enum Reason {
     Reset,
     /// The name cannot be resolved.
     Dns,
+    /// There is no way to the host.
+    Unreachable,
     /// TLS failed.
     Tls,
     /// User, password or privileges are wrong.
@@ -223,6 +225,7 @@ fn reason_of_io(cause: &io::Error) -> Reason {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
             Reason::Reset
         }
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Reason::Unreachable,
         _ => reason_of_text(&cause.to_string()),
     }
 }
@@ -244,6 +247,8 @@ fn reason_of_text(text: &str) -> Reason {
         Reason::Refused
     } else if has(&["failed to lookup", "name resolution", "no such host", "name or service not known"]) {
         Reason::Dns
+    } else if has(&["no route to host", "network is unreachable", "host is unreachable"]) {
+        Reason::Unreachable
     } else if has(&["certificate", "tls", "handshakefailure"]) {
         Reason::Tls
     } else if has(&["authentication", "unauthorized", "scram"]) {
@@ -265,6 +270,7 @@ fn reason_text(reason: Reason) -> &'static str {
         Reason::Refused => "the connection was refused; is the server running, and is the address right?",
         Reason::Reset => "the connection was cut",
         Reason::Dns => "the host's name cannot be resolved",
+        Reason::Unreachable => "there is no way to the host",
         Reason::Tls => "TLS failed; check the certificate and the host's name",
         Reason::Auth => "user, password or privileges are wrong",
         Reason::NotPrimary => "the server is not the primary",

@@ -75,7 +75,9 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
         !success.is_empty()
             && success.iter().all(|line| line.ends_with(" 1") || line.ends_with(" 1.0"))
             && ttl == 5
-            && body.contains("\nbellwether_check_uptime_ratio{")
+            && ["api", "dashboard", "mongodb"]
+                .iter()
+                .all(|check| body.contains(&format!("\nbellwether_check_uptime_ratio{{check=\"{check}\"")))
     };
     sidecar.wait_for("/startupz", 200);
     let exposition = eventually("everything has been looked at", || sidecar.get("/metrics").body, looked);

@@ -96,6 +96,16 @@ async fn an_outage_of_the_whole_stack_names_one_cause_and_ends_by_itself() {
     assert_eq!(check(&sidecar, "dashboard")["x-suppressed_by"], "mongodb");
     assert_eq!(check(&sidecar, "api")["x-state"], "suppressed");
     assert_eq!(check(&sidecar, "mongodb")["x-state"], "down");
+    // The same for alerts: one cause, and nothing else that is down.
+    assert_eq!(exposed_as_one(&sidecar, "bellwether_check_root_cause"), ["{check=\"mongodb\"}"]);
+    assert_eq!(
+        exposed_as_one(&sidecar, "bellwether_check_state"),
+        ["{check=\"mongodb\",state=\"down\"}", "{check=\"api\",state=\"suppressed\"}", "{check=\"dashboard\",state=\"suppressed\"}"]
+    );
+    let looks = || sidecar.value("bellwether_check_results_total{check=\"api\",reason=\"http_5xx\"}").unwrap();
+    let seen = looks();
+    eventually("what is suppressed is looked at all the same", looks, |looks| *looks >= seen + 3.0);
+    let started = sidecar.value("process_start_time_seconds");
     assert_eq!(check(&sidecar, "api")["x-reason"], "http_5xx");
     assert_eq!(sidecar.get("/health").status, 503);
     assert_own_probes_pass(&sidecar);
@@ -105,6 +115,21 @@ async fn an_outage_of_the_whole_stack_names_one_cause_and_ends_by_itself() {
     dashboard.answer_with(200);
     sidecar.wait_for("/readyz", 200);
     eventually("all is well", || sidecar.get("/health").body, |body| body.contains("\"status\": \"pass\",\n  \"version\""));
+    assert_eq!(root_causes(&sidecar), Vec::<String>::new());
+    assert_eq!(exposed_as_one(&sidecar, "bellwether_check_root_cause"), Vec::<String>::new());
+    assert_eq!(
+        exposed_as_one(&sidecar, "bellwether_check_state"),
+        ["{check=\"mongodb\",state=\"up\"}", "{check=\"api\",state=\"up\"}", "{check=\"dashboard\",state=\"up\"}"]
+    );
+    assert_eq!(sidecar.value("process_start_time_seconds"), started, "it is still the same process");
+}
+
+/// The labels of the series of a metric that are 1.
+fn exposed_as_one(sidecar: &Sidecar, metric: &str) -> Vec<String> {
+    let metrics = sidecar.get("/metrics").body;
+    let series = metrics.lines().filter_map(|line| line.strip_prefix(metric)?.rsplit_once(' '));
+    let ones = series.filter(|(labels, value)| labels.starts_with('{') && value.parse() == Ok(1.0));
+    ones.map(|(labels, _)| labels.to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,6 +240,26 @@ fn sigterm_is_unready_first_and_then_a_clean_end() {
     assert_eq!(sidecar.get("/livez").status, 200, "it is alive until it ends");
     let (status, _) = sidecar.wait();
     assert_eq!(status.code(), Some(0));
+}
+
+/// Whatever does not answer holds up no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_is_a_clean_end_also_while_everything_hangs() {
+    let mongod = Mongod::start().await;
+    let component = Component::start();
+    let config = format!(
+        "stores: {{ mongodb: {{ uri: \"{}\", database: app }} }}\nstate_dir: \"${{BELLWETHER_STATE_DIR}}\"\nhealth: {{ checks: {{ mongodb: {{ type: mongodb, critical: true }}, api: {{ type: http, url: \"{}/hang\" }} }} }}\n",
+        mongod.uri(),
+        component.url()
+    );
+    let sidecar = Setup::default().config(&config).start();
+    sidecar.wait_for("/readyz", 200);
+    mongod.freeze();
+    eventually("a look hangs", || sidecar.value("bellwether_check_looks{phase=\"waiting\"}"), |looks| *looks >= Some(1.0));
+    sidecar.signal(Signal::TERM);
+    let (status, log) = sidecar.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopped") && !log.contains("did not stop"), "{log}");
 }
 
 #[test]

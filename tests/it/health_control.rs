@@ -221,7 +221,9 @@ fn h12_a_swapped_symlink_is_seen() {
 #[test]
 fn h12_a_reload_that_adds_critical_checks_never_makes_unready() {
     let component = Component::start();
-    let critical = |name: &str| format!("    {name}: {{ type: http, critical: true, url: \"{}\" }}\n", component.url());
+    // A deadline that a busy machine keeps, too.
+    let critical =
+        |name: &str| format!("    {name}: {{ type: http, critical: true, url: \"{}\", interval: 10s, timeout: 9s }}\n", component.url());
     let (sidecar, _) = controlled(&critical("first"), None);
     sidecar.wait_for("/readyz", 200);
     let is_done = std::sync::atomic::AtomicBool::new(false);
@@ -247,7 +249,7 @@ fn h12_a_reload_that_adds_critical_checks_never_makes_unready() {
     // One that never answers counts as soon as that is known.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    rewrite(&sidecar, |text| text + &critical("silent").replace(&component.url(), &url));
+    rewrite(&sidecar, |text| text + &critical("silent").replace(&component.url(), &url).replace("timeout: 9s", "timeout: 250ms"));
     sidecar.signal(Signal::HUP);
     assert!(sidecar.wait_for("/readyz", 503).body.contains("[-]silent failed: down: timeout"));
 }
@@ -287,7 +289,7 @@ async fn h12_reloads_leave_no_sockets_and_tasks_behind() {
     );
     let (sidecar, control) = controlled(&checks, None);
     eventually("mongodb", || check(&sidecar, "mongodb"), |seen| seen["x-state"] == "up");
-    let held = || (sidecar.sockets(), sidecar.value("bellwether_runtime_tasks").unwrap());
+    let held = || (sidecar.sockets(), sidecar.value("bellwether_runtime_tasks{runtime=\"checks\"}").unwrap());
     let before = held();
     for round in 0..20 {
         if round == 10 {

@@ -1,10 +1,27 @@
 //! The fault table of health, where `health` does not have it already: each test says which line it is.
 //!
-//! H1, H6, H9, H10 and H11 are in `health`; H8 and H15 for a hundred checks, and H16, are beside the cores that they are
-//! about: `health::schedule`, `health::schedule::beat`, `health::state`, `health::aggregate`, `health::history`.
+//! | | fault | where else |
+//! |---|---|---|
+//! | H1 | a server that is frozen | `health`; for a minute: scripts/bench_health.py |
+//! | H2 | a server that is killed | |
+//! | H3 | packets that are dropped, or rejected | `health_network`, by the kernel |
+//! | H4 | slow answers | |
+//! | H5 | resets, flapping | `health::state` |
+//! | H6 | strange answers | `checks::http`, `health` |
+//! | H7 | silence, certificates, names | `checks::tls`, `health_network`, `health::probe` |
+//! | H8 | a look that breaks, workers that are stuck | `health::schedule`, `health::aggregate` |
+//! | H9 | a parent that is down | `health`, `health::aggregate` |
+//! | H10 | absent at the start | `health` |
+//! | H11 | SIGTERM | `health` |
+//! | H12 | reload | `health_control`, `app::reload` |
+//! | H13 | many and slow clients | `listener`; 10,000 a second: scripts/bench_health.py |
+//! | H14 | a pool that is exhausted | |
+//! | H15 | a hundred checks that start together | `health::schedule`, `health::schedule::beat` |
+//! | H16 | a wall clock that jumps | `health::state`, `health::aggregate`, `health::history`, `health::maintenance` |
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether::admin::document::Documents;
@@ -22,7 +39,7 @@ use serde_json::Value;
 
 use crate::mongod::Mongod;
 use crate::proxy::{Network, Proxy};
-use crate::raw_http::{Server, request};
+use crate::raw_http::{RESET, Server, request};
 use crate::sidecar::{Setup, Sidecar, eventually};
 
 fn config(defaults: &str, checks: &str) -> String {
@@ -47,6 +64,42 @@ fn looks(sidecar: &Sidecar, check: &str) -> f64 {
     let prefix = format!("bellwether_check_results_total{{check=\"{check}\",");
     let lines = metrics.lines().filter(|line| line.starts_with(&prefix));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// H1: a frozen server takes no more sockets and tasks than one that answers, while it is frozen and afterwards, and is
+/// found again without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn h1_a_frozen_mongod_holds_nothing_up_and_takes_nothing_along() {
+    let mongod = Mongod::start().await;
+    let sidecar = mongodb(&mongod.uri(), "interval: 300ms, timeout: 250ms", "");
+    let timeouts = || sidecar.value("bellwether_check_results_total{check=\"mongodb\",reason=\"timeout\"}").unwrap();
+    let held = || (sidecar.sockets(), sidecar.value("bellwether_runtime_tasks{runtime=\"checks\"}").unwrap());
+    let before = held();
+    mongod.freeze();
+    let answer = sidecar.wait_for("/readyz", 503);
+    assert!(answer.body.contains("[-]mongodb failed: down: timeout"), "{}", answer.body);
+    let seen = check(&sidecar, "mongodb");
+    assert!(seen["x-consecutive"].as_u64() >= Some(3), "not before the third: {seen:#}");
+    assert_eq!((&seen["status"], &seen["x-reason"]), (&"fail".into(), &"timeout".into()));
+    let mut most = before;
+    eventually(
+        "forty looks, twelve seconds and more",
+        || {
+            for probe in ["/livez", "/startupz", "/self/readyz"] {
+                assert_eq!(sidecar.get(probe).status, 200, "{probe}");
+            }
+            assert_eq!(sidecar.get("/readyz").status, 503);
+            let now = held();
+            most = (most.0.max(now.0), most.1.max(now.1));
+            timeouts()
+        },
+        |timeouts| *timeouts >= 40.0,
+    );
+    assert!(most.0 <= before.0 + 3 && most.1 <= before.1 + 3.0, "{most:?} held at most, {before:?} before");
+    mongod.thaw();
+    sidecar.wait_for("/readyz", 200);
+    eventually("no more than before", held, |now| now.0 <= before.0 + 3 && now.1 <= before.1 + 3.0);
+    assert_eq!(sidecar.value("bellwether_check_transitions_total{check=\"mongodb\"}"), Some(2.0));
 }
 
 /// H2: the raw series flips with the first look, the verdict after as many as it was told.
@@ -132,6 +185,32 @@ fn h5_flapping_is_counted_and_changes_no_verdict() {
     assert!(sidecar.value("bellwether_check_results_total{check=\"api\",reason=\"none\"}").unwrap() >= 9.0);
 }
 
+/// H5: every second connection is reset, by chance: a verdict changes after as many looks as it was told to, not more often,
+/// and the counters show each single one.
+#[test]
+fn h5_resets_are_counted_and_bounded() {
+    let chance = std::sync::Mutex::new(fastrand::Rng::with_seed(5));
+    let resets = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&resets);
+    let server = Server::start(move |number| {
+        // The first one passes, so that it begins as up.
+        let is_reset = number > 0 && chance.lock().unwrap().bool();
+        count.fetch_add(u64::from(is_reset), Ordering::SeqCst);
+        if is_reset { RESET } else { 200 }
+    });
+    let check = format!("    api: {{ type: http, critical: true, url: \"http://{}/\" }}\n", server.address);
+    let sidecar = Setup::default().config(&config("interval: 100ms, timeout: 90ms", &check)).start();
+    let counted = |reason: &str| sidecar.value(&format!("bellwether_check_results_total{{check=\"api\",reason=\"{reason}\"}}")).unwrap();
+    eventually("sixty resets", || counted("reset"), |resets| *resets >= 60.0);
+    let transitions = sidecar.value("bellwether_check_transitions_total{check=\"api\"}").unwrap();
+    let looks = looks(&sidecar, "api");
+    // Down after three failures and up after two passes: two changes within five looks, at most.
+    assert!(transitions >= 1.0 && transitions <= 1.0 + looks * 2.0 / 5.0, "{transitions} transitions in {looks} looks");
+    let (seen, sent) = (counted("reset"), resets.load(Ordering::SeqCst));
+    assert!(f64::from(u32::try_from(sent).unwrap()) - seen <= 1.0, "{sent} sent, {seen} seen: the last one may be under way");
+    assert!(counted("none") > 20.0);
+}
+
 /// H7: a server that accepts and never answers.
 #[test]
 fn h7_a_server_that_accepts_and_never_answers_is_a_timeout() {
@@ -170,8 +249,10 @@ fn when_everything_remote_is_out_of_reach_the_network_is_the_cause() {
 fn h8_livez_fails_while_the_workers_are_blocked_and_only_then() {
     let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (board, shutdown) = (Arc::new(Board::new(&Health::default(), Now::read())), Shutdown::default());
-    let heartbeat = Heartbeat::new(Instant::now());
+    let (heartbeat, checks) = (Heartbeat::new(Instant::now()), Heartbeat::new(Instant::now()));
     workers.spawn(heartbeat.clone().run(shutdown.token()));
+    let beating = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    beating.spawn(checks.clone().run(shutdown.token()));
     let mut registry = bellwether::metrics::registry();
     let history = Keeper::open(&board, None, &mut registry, Now::read()).history();
     let surface = Surface {
@@ -181,7 +262,7 @@ fn h8_livez_fails_while_the_workers_are_blocked_and_only_then() {
         registry,
         caught_up: Latch::default(),
         shutdown: shutdown.clone(),
-        heartbeat,
+        heartbeats: [("workers", heartbeat), ("checks", checks)],
         stuck_after: Duration::from_secs(2),
         token: None,
         profile: "none",
@@ -212,11 +293,12 @@ fn h8_livez_fails_while_the_workers_are_blocked_and_only_then() {
         });
     }
     let (_, body) = eventually("not alive", livez, |(status, _)| *status == 503);
-    assert!(body.contains("[-]workers failed: no progress for"), "{body}");
+    assert!(body.contains("[-]workers failed: no progress for") && body.contains("[+]checks ok"), "{body}");
     assert_eq!(request(&address, "GET", "/self/readyz", None, "").0, 200, "and still answers");
     blocked.store(false, Ordering::SeqCst);
     eventually("alive again", livez, |(status, _)| *status == 200);
     workers.shutdown_background();
+    beating.shutdown_background();
 }
 
 /// H13: whoever asks, however often, makes no additional call of a component.
@@ -240,6 +322,89 @@ fn h13_requests_make_no_calls_of_components() {
     // Each call is one look of the beat; the one under way may be counted on one side only.
     let (calls, looks) = (u32::try_from(server.requests()).unwrap(), looks(&sidecar, "api"));
     assert!((f64::from(calls) - looks).abs() <= 1.0, "{calls} calls, {looks} looks");
+}
+
+/// H13: tens of thousands of questions over a few connections, as fast as they are answered.
+#[test]
+fn h13_thousands_of_questions_make_no_call_either() {
+    const CLIENTS: u32 = 4;
+    const QUESTIONS: u32 = 5000;
+    let server = Server::start(|_| 200);
+    let checks = format!("    api: {{ type: http, critical: true, url: \"http://{}/\" }}\n", server.address);
+    let sidecar = Setup::default().config(&config("interval: 1s, timeout: 900ms", &checks)).start();
+    sidecar.wait_for("/readyz", 200);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| assert_eq!(pipeline(&sidecar.address, "/readyz", QUESTIONS), QUESTIONS));
+        }
+    });
+    let (calls, looks) = (u32::try_from(server.requests()).unwrap(), looks(&sidecar, "api"));
+    assert!((f64::from(calls) - looks).abs() <= 1.0, "{calls} calls, {looks} looks, {} questions", CLIENTS * QUESTIONS);
+}
+
+/// Asks again and again over one connection, without waiting for answers in between; how many were 200.
+fn pipeline(address: &str, path: &str, questions: u32) -> u32 {
+    let stream = std::net::TcpStream::connect(address).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 1..=questions {
+                let connection = if number == questions { "close" } else { "keep-alive" };
+                write!(writer, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n").unwrap();
+            }
+        });
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        u32::try_from(lines.filter(|line| line.contains("HTTP/1.1 200")).count()).unwrap()
+    })
+}
+
+/// H16: the wall clock jumps an hour ahead and two hours back while the sidecar runs: looks go on as before, nothing is
+/// stale, and times are those of the clock as it is.
+#[test]
+fn h16_a_jump_of_the_wall_clock_changes_times_and_nothing_else() {
+    let server = Server::start(|_| 200);
+    let clock = tempfile::NamedTempFile::new().unwrap();
+    let set = |hours: &str| std::fs::write(clock.path(), format!("{hours}h\n")).unwrap();
+    set("+0");
+    let checks = format!("    api: {{ type: http, critical: true, url: \"http://{}/\" }}\n", server.address);
+    let sidecar = Setup::default()
+        .config(&config("interval: 300ms, timeout: 250ms", &checks))
+        .variable("LD_PRELOAD", faketime().to_str().unwrap())
+        .variable("FAKETIME_TIMESTAMP_FILE", clock.path().to_str().unwrap())
+        .variable("FAKETIME_NO_CACHE", "1")
+        .variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .start();
+    sidecar.wait_for("/readyz", 200);
+    let known = || {
+        let history: Value = serde_json::from_str(&sidecar.get("/api/v1/history?check=api&window=24h").body).unwrap();
+        history["checks"][0]["uptime"]["up_seconds"].as_u64().unwrap()
+    };
+    for (hours, ahead) in [("+1", 1), ("-1", -1), ("+0", 0)] {
+        set(hours);
+        let before = looks(&sidecar, "api");
+        eventually(
+            "looks go on",
+            || {
+                assert_eq!(sidecar.get("/readyz").status, 200, "{hours}");
+                let seen = check(&sidecar, "api");
+                assert_eq!((&seen["x-state"], &seen["x-stale"]), (&"up".into(), &false.into()), "{hours}: {seen:#}");
+                looks(&sidecar, "api")
+            },
+            |looks| *looks >= before + 10.0,
+        );
+        let time: jiff::Timestamp = check(&sidecar, "api")["time"].as_str().unwrap().parse().unwrap();
+        let off = time.duration_since(jiff::Timestamp::now()) - jiff::SignedDuration::from_hours(ahead);
+        assert!(off.abs() < jiff::SignedDuration::from_mins(10), "{hours}: {time}");
+    }
+    assert!(known() < 120, "no hour has passed: {} s", known());
+    assert_eq!(sidecar.value("bellwether_check_transitions_total{check=\"api\"}"), Some(0.0));
+}
+
+/// The library that changes what a process is told of the time.
+fn faketime() -> std::path::PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok).map(|folder| folder.path());
+    let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|file| file.is_file());
+    found.expect("libfaketime is missing: scripts/tools.sh installs it (Debian: apt-get install faketime)")
 }
 
 /// H14: the application's pool is exhausted, and MongoDB is well: the sidecar has connections of its own.

@@ -1,7 +1,7 @@
 //! A network between a check and its server that fails as it is told to: slow, silent, or refusing.
 //!
-//! There is neither iptables nor nft where these tests run, so that packets cannot be dropped by the kernel. What the
-//! other side sees is the same: connections stay open and nothing arrives, and new ones are accepted by nobody.
+//! Runs everywhere. What the other side sees is what a firewall that drops would show: connections stay open and nothing
+//! arrives. `namespace` has the kernel do it where the system allows that.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

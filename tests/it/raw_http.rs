@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
+
 /// The status and the body of an answer.
 pub fn request(address: &str, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -19,6 +21,9 @@ pub fn request(address: &str, method: &str, path: &str, token: Option<&str>, bod
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     (status, body.to_owned())
 }
+
+/// Stands for a connection that is reset instead of answered.
+pub const RESET: u16 = 0;
 
 /// A server that counts its requests; each is answered by what a function makes of its number.
 pub struct Server {
@@ -40,6 +45,11 @@ impl Server {
                     continue;
                 }
                 let status = status(count.fetch_add(1, Ordering::SeqCst));
+                if status == RESET {
+                    // Closed with this, the kernel sends RST instead of FIN.
+                    set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+                    continue;
+                }
                 // A client that goes away is its own business.
                 let _ = write!(stream, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             }
