@@ -98,16 +98,20 @@ impl Decoder {
 
     /// Decodes a line. `None` where it is only a part of one, whose outcome comes with the last part.
     pub fn line(&mut self, line: &[u8], framing: &mut Framing, families: &mut Families) -> Option<Outcome> {
-        if !line.is_ascii() && std::str::from_utf8(line).is_err() {
-            self.oddities.add(Oddities::BAD_UTF8);
-        }
         let whole = line;
         let line = self.bare(line);
+        if line.first() != Some(&b'{') {
+            // Of a line that is JSON the scanner says so.
+            self.check_utf8(line);
+        }
         match line.first() {
             Some(b'{') => {
                 let mut inner = std::mem::take(&mut self.inner);
                 let outcome = match self.docker.parse(line, &mut inner) {
-                    Some(frame) => self.framed(frame, &inner, &inner, framing, families),
+                    Some(frame) => {
+                        self.check_utf8(line);
+                        self.framed(frame, &inner, &inner, framing, families)
+                    }
                     None => Some(self.json(line, Place { whole, agent: None }, framing, families)),
                 };
                 self.inner = inner;
@@ -161,7 +165,10 @@ impl Decoder {
         framing.following = Following::Nothing;
         match scan(&self.plan.wanted, line, &mut self.slots) {
             Ok(oddities) => self.oddities.add(oddities),
-            Err(fault) => return place.malformed(line, fault),
+            Err(fault) => {
+                self.check_utf8(line);
+                return place.malformed(line, fault);
+            }
         }
         let record = Line { plan: &self.plan, json: line, slots: &self.slots, console: None, agent: place.agent };
         self.rules.apply(&record, families);
@@ -186,6 +193,12 @@ impl Decoder {
         let record = Line { plan: &self.plan, json: console.fields, slots: &self.slots, console: Some(console), agent: place.agent };
         self.rules.apply(&record, families);
         Outcome::Record
+    }
+
+    fn check_utf8(&mut self, line: &[u8]) {
+        if !line.is_ascii() && std::str::from_utf8(line).is_err() {
+            self.oddities.add(Oddities::BAD_UTF8);
+        }
     }
 
     /// A line without what surrounds it: a byte order mark, zeros before it, a carriage return and blanks behind it.

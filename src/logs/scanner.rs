@@ -2,10 +2,14 @@
 //!
 //! Strict as RFC 8259 is, with two freedoms: bytes that are no UTF-8 and lone surrogates are let through, because a
 //! line with one bad character still tells what happened. Knows nothing of what the fields mean.
+//!
+//! Two scanners give one verdict: `swift` takes the lines that are as loggers write them, the careful one here all others.
+
+mod swift;
 
 use crate::logs::fault::{Fault, Oddities, Reason};
 use crate::logs::slot::{Kind, Slot, unescape};
-use crate::logs::wanted::{Key, LevelId, Wanted, first_word};
+use crate::logs::wanted::{Key, LevelId, Wanted};
 
 /// Deeper nesting is refused. The same depth as `serde_json` allows.
 const MAX_DEPTH: u32 = 127;
@@ -18,14 +22,26 @@ const MAX_PLAIN_DIGITS: usize = 308;
 /// # Errors
 /// Where and why it is none; the slots are of no use then.
 pub fn scan(wanted: &Wanted, line: &[u8], slots: &mut [Slot]) -> Result<Oddities, Fault> {
-    slots.fill(Slot::default());
     if u32::try_from(line.len()).is_err() {
         return Err(Fault { reason: Reason::TooLong, at: 0 });
     }
-    let mut cursor = Cursor { wanted, bytes: line, at: 0, slots, oddities: Oddities::default() };
+    slots.fill(Slot::default());
+    match swift::scan(wanted, line, slots) {
+        Some(oddities) => Ok(oddities),
+        None => carefully(wanted, line, slots),
+    }
+}
+
+#[cold]
+fn carefully(wanted: &Wanted, line: &[u8], slots: &mut [Slot]) -> Result<Oddities, Fault> {
+    slots.fill(Slot::default());
+    let mut cursor = Cursor::new(wanted, line, 0, slots);
+    if !line.is_ascii() && std::str::from_utf8(line).is_err() {
+        cursor.oddities.add(Oddities::BAD_UTF8);
+    }
     cursor.space();
     cursor.expect(b'{')?;
-    cursor.wanted_object(0, 1)?;
+    cursor.object(Some(0), 1)?;
     cursor.space();
     if cursor.at == line.len() { Ok(cursor.oddities) } else { Err(cursor.unexpected()) }
 }
@@ -48,9 +64,23 @@ struct Span {
 
 // === impl Cursor ===
 
-impl Cursor<'_> {
-    /// An object whose keys may be wanted; its brace has been read.
-    fn wanted_object(&mut self, level: LevelId, depth: u32) -> Result<(), Fault> {
+impl<'a> Cursor<'a> {
+    fn new(wanted: &'a Wanted, bytes: &'a [u8], at: usize, slots: &'a mut [Slot]) -> Self {
+        Self { wanted, bytes, at, slots, oddities: Oddities::default() }
+    }
+
+    /// The value of a key in the line's own object.
+    #[cold]
+    fn value_of(&mut self, name: &[u8]) -> Result<(), Fault> {
+        let wanted = self.wanted;
+        match wanted.find(0, name) {
+            Some(key) => self.wanted_value(key, 1),
+            None => self.value(1).map(|_| ()),
+        }
+    }
+
+    /// An object, whose brace has been read. `level` says which of its keys are wanted; without it, none is.
+    fn object(&mut self, level: Option<LevelId>, depth: u32) -> Result<(), Fault> {
         self.space();
         if self.eat(b'}') {
             return Ok(());
@@ -62,7 +92,7 @@ impl Cursor<'_> {
             self.expect(b':')?;
             self.space();
             let wanted = self.wanted;
-            match self.find(wanted, level, name) {
+            match level.and_then(|level| self.find(wanted, level, name)) {
                 Some(key) => self.wanted_value(key, depth)?,
                 None => {
                     self.value(depth)?;
@@ -82,15 +112,9 @@ impl Cursor<'_> {
         if name.escaped {
             let mut decoded = Vec::new();
             unescape(raw, &mut decoded);
-            return wanted.find(level, &decoded, first_word(&decoded));
+            return wanted.find(level, &decoded);
         }
-        // Behind a key come at least a quote, a colon and a value, so eight bytes are nearly always there.
-        let word = match self.bytes.get(name.start..).and_then(<[u8]>::first_chunk::<8>) {
-            Some(bytes) if raw.len() >= 8 => u64::from_le_bytes(*bytes),
-            Some(bytes) => u64::from_le_bytes(*bytes) & ((1 << (raw.len() * 8)) - 1),
-            None => first_word(raw),
-        };
-        wanted.find(level, raw, word)
+        wanted.find(level, raw)
     }
 
     fn wanted_value(&mut self, key: &Key, depth: u32) -> Result<(), Fault> {
@@ -106,7 +130,7 @@ impl Cursor<'_> {
                 }
                 if self.eat(b'{') {
                     self.deeper(depth)?;
-                    self.wanted_object(level, depth + 1)?;
+                    self.object(Some(level), depth + 1)?;
                     Slot::new(Kind::Composite, start, self.at)
                 } else {
                     self.value(depth)?
@@ -137,7 +161,8 @@ impl Cursor<'_> {
             }
             b'{' => {
                 self.deeper(depth)?;
-                self.object(depth + 1)?;
+                self.at += 1;
+                self.object(None, depth + 1)?;
                 Kind::Composite
             }
             b'[' => {
@@ -151,29 +176,6 @@ impl Cursor<'_> {
             _ => return Err(self.unexpected()),
         };
         Ok(Slot::new(kind, start, self.at))
-    }
-
-    /// An object of which nothing is wanted.
-    fn object(&mut self, depth: u32) -> Result<(), Fault> {
-        self.at += 1;
-        self.space();
-        if self.eat(b'}') {
-            return Ok(());
-        }
-        loop {
-            self.expect(b'"')?;
-            self.string()?;
-            self.space();
-            self.expect(b':')?;
-            self.space();
-            self.value(depth)?;
-            self.space();
-            if self.eat(b',') {
-                self.space();
-            } else {
-                return self.expect(b'}');
-            }
-        }
     }
 
     fn list(&mut self, depth: u32) -> Result<(), Fault> {

@@ -15,13 +15,20 @@ fn scanned(line: &[u8]) -> Option<Vec<Option<Value>>> {
         wanted.want(path);
     }
     let mut slots = vec![Slot::default(); wanted.slots()];
-    scan(&wanted, line, &mut slots).ok()?;
+    let verdict = scan(&wanted, line, &mut slots);
+    let mut again = slots.clone();
+    let careful = carefully(&wanted, line, &mut again);
+    assert_eq!(verdict, careful, "{line:?}");
+    if verdict.is_ok() {
+        assert_eq!(slots[..PATHS.len()], again[..PATHS.len()], "{line:?}");
+    }
+    verdict.ok()?;
     let value = |slot: &Slot| match slot.kind {
         Kind::Missing => None,
         Kind::Text | Kind::Escaped => Some(Value::String(slot.text(line).unwrap().into_owned())),
         _ => Some(serde_json::from_slice(slot.raw(line)).unwrap_or(Value::String("out of range".to_owned()))),
     };
-    Some(slots.iter().map(value).collect())
+    Some(slots.iter().take(PATHS.len()).map(value).collect())
 }
 
 fn expected(line: &[u8]) -> Option<Vec<Option<Value>>> {
@@ -130,6 +137,51 @@ fn json() -> impl Strategy<Value = String> {
             }),
         ]
     })
+}
+
+/// One flat object as loggers write it: what the swift scanner is for, with a few values that it is not for.
+fn flat() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        4 => prop::sample::select(vec!["a", "level", "message", "duration_ms", "http", "caller", "a_name_of_more_than_16_bytes"])
+            .prop_map(str::to_owned),
+        1 => "[a-z_]{0,20}",
+    ];
+    let value = prop_oneof![
+        4 => "[ -!#-\\[\\]-~]{0,90}".prop_map(|text| format!("\"{text}\"")),
+        1 => any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap_or_default()),
+        2 => "(-)?[0-9]{1,26}(\\.[0-9]{0,26})?(e[0-9])?",
+        1 => prop::sample::select(vec!["true", "false", "null", "tru", "{}", "[1,{\"a\":2}]", "{\"status\":5}", " 1", "\"", "\"x\ty\""])
+            .prop_map(str::to_owned),
+    ];
+    let separators = prop::sample::select(vec![(",", ":"), (", ", ": "), (",  ", ":"), (" , ", " : "), (",\t", ":\t")]);
+    (prop::collection::vec((name, value), 0..14), separators).prop_map(|(fields, (comma, colon))| {
+        let fields: Vec<String> = fields.into_iter().map(|(name, value)| format!("\"{name}\"{colon}{value}")).collect();
+        format!("{{{}}}", fields.join(comma))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn agrees_with_serde_json_on_lines_as_loggers_write_them(line in flat(), position in any::<prop::sample::Index>(), byte in any::<u8>(), how in 0..4) {
+        let mut bytes = line.into_bytes();
+        let position = position.index(bytes.len());
+        match how {
+            0 => bytes.truncate(position),
+            1 => bytes[position] = byte,
+            _ => {}
+        }
+        let found = scanned(&bytes);
+        // What serde_json refuses only for its own limits is not compared.
+        let is_object = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() && bytes.trim_ascii_start().starts_with(b"{");
+        if std::str::from_utf8(&bytes).is_ok() {
+            prop_assert_eq!(found.is_some(), is_object);
+            if let Some(values) = expected(&bytes) {
+                prop_assert_eq!(found, Some(values));
+            }
+        }
+    }
 }
 
 proptest! {

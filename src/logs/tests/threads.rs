@@ -136,7 +136,7 @@ proptest! {
 fn files_that_are_far_behind_are_read_by_several_threads() {
     let mut bench = bench();
     let mut writer = Writer::default();
-    (0..FILES.len()).for_each(|file| writer.append(&bench, file, 20_000));
+    (0..FILES.len()).for_each(|file| writer.append(&bench, file, 8_000));
     let listing = bench.engine.shard.list();
     bench.engine.shard.sweep(listing, bench.now);
     bench.engine.shard.read(bench.now);
@@ -151,7 +151,7 @@ fn files_that_are_far_behind_are_read_by_several_threads() {
 fn a_snapshot_sees_lines_and_offsets_together_while_threads_read() {
     let bench = bench();
     let mut writer = Writer::default();
-    (0..FILES.len()).for_each(|file| writer.append(&bench, file, 30_000));
+    (0..FILES.len()).for_each(|file| writer.append(&bench, file, 8_000));
     let Bench { folder, config, mut engine, now } = bench;
     engine.shard.far_behind = 1;
     let (shared, caught_up, stop) = (std::sync::Arc::clone(&engine.shared), engine.caught_up(), CancellationToken::new());
@@ -164,7 +164,7 @@ fn a_snapshot_sees_lines_and_offsets_together_while_threads_read() {
     }
     stop.cancel();
     running.join().unwrap().unwrap();
-    let kept = states.len().div_ceil(20);
+    let kept = states.len().div_ceil(6);
     for state in states.iter().step_by(kept) {
         let later = folder.path().join("later");
         fs::create_dir_all(&later).unwrap();
