@@ -2,10 +2,12 @@
 //!
 //! The only place that knows every domain.
 
+mod command;
 mod health;
 mod reload;
 mod state_dir;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,9 +30,11 @@ use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
 use crate::retention::TtlObserver;
 use crate::runtime::certificate::{Certificate, CertificateError};
+use crate::runtime::child::{Child, Relay, SpawnError};
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::listen::{ListenerMetrics, Service, serve};
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
+use crate::runtime::stderr::SharedStderr;
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
 use crate::series::families::Overflow;
 
@@ -71,6 +75,9 @@ pub enum AppError {
     /// The log engine cannot be made.
     #[error("cannot make the log engine")]
     Logs(#[from] LogsError),
+    /// The command cannot be started.
+    #[error(transparent)]
+    Command(#[from] SpawnError),
     /// A part ended although nobody asked it to, failed, or did not stop.
     #[error(transparent)]
     Part(#[from] SuperviseError),
@@ -83,6 +90,19 @@ pub enum Ended {
     Gracefully,
     /// By a second signal, at once.
     Aborted(Ending),
+    /// With the command that it ran in front of, and with this exit code.
+    Command(u8),
+}
+
+/// A command to run in front of.
+#[derive(Debug)]
+pub struct Front {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// How long the last metrics are to be had after its end.
+    pub linger: Duration,
+    /// Where what it writes to standard error goes, between the lines of our own log.
+    pub stderr: SharedStderr,
 }
 
 /// What is listened on.
@@ -91,25 +111,25 @@ struct Listeners {
     control: Option<std::net::TcpListener>,
 }
 
-/// Runs the sidecar until a signal ends it. `origin` is where `config` came from, for a reload.
+/// Runs the sidecar until a signal, or the command that it runs in front of, ends it. `origin` is where `config` came
+/// from, for a reload.
 ///
 /// # Errors
 /// What kept it from starting, or the part that failed.
-pub fn run(config: Config, origin: Origin) -> Result<Ended, AppError> {
+pub fn run(config: Config, origin: Origin, front: Option<Front>) -> Result<Ended, AppError> {
     let workers = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("worker")
         .enable_all()
         .build()
         .map_err(AppError::Runtime)?;
-    let ended = workers.block_on(supervise(config, origin));
+    let ended = workers.block_on(supervise(config, origin, front));
     // What is left, such as an attempt at a frozen server, must not hold up the exit.
     workers.shutdown_background();
     ended
 }
 
-async fn supervise(config: Config, origin: Origin) -> Result<Ended, AppError> {
-    let mut signals = Signals::listen().map_err(AppError::Runtime)?;
+async fn supervise(config: Config, origin: Origin, front: Option<Front>) -> Result<Ended, AppError> {
     let shutdown = Shutdown::default();
     let state_dir = StateDir::open(&config.state_dir)?;
     let control = match config.control {
@@ -118,7 +138,17 @@ async fn supervise(config: Config, origin: Origin) -> Result<Ended, AppError> {
     };
     let listeners = Listeners { read_only: bind(config.listen).await?, control };
     let mut supervisor = Supervisor::default();
-    start(config, origin, state_dir.as_ref(), listeners, &shutdown, &mut supervisor)?;
+    if let Some(front) = front {
+        let relay = Relay::listen().map_err(AppError::Runtime)?;
+        let linger = front.linger;
+        let parts = start(config, origin, state_dir.as_ref(), listeners, Some(front), &shutdown, &mut supervisor)?;
+        return match parts {
+            Some(child) => Ok(Ended::Command(command::run(child, relay, linger, &shutdown, supervisor).await)),
+            None => Ok(Ended::Gracefully),
+        };
+    }
+    let mut signals = Signals::listen().map_err(AppError::Runtime)?;
+    start(config, origin, state_dir.as_ref(), listeners, None, &shutdown, &mut supervisor)?;
     tokio::select! {
         ending = signals.next() => tracing::info!(?ending, "shutting down"),
         error = supervisor.first_end() => {
@@ -149,9 +179,10 @@ fn start(
     origin: Origin,
     state_dir: Option<&StateDir>,
     listeners: Listeners,
+    front: Option<Front>,
     shutdown: &Shutdown,
     supervisor: &mut Supervisor,
-) -> Result<(), AppError> {
+) -> Result<Option<Child>, AppError> {
     let mut registry = registry();
     let persistent: Gauge = Gauge::default();
     persistent.set(i64::from(state_dir.is_some()));
@@ -170,12 +201,14 @@ fn start(
         let ttl = TtlObserver::new(&config.retention.ttl, store, &mut registry);
         supervisor.spawn("retention", ttl.run(shutdown.token()));
     }
-    let engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
+    let mut engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
     engine.register(&mut registry);
     registry.register_collector(Box::new(engine.families()));
     overflow.0.push(engine.families());
     registry.register_collector(Box::new(overflow));
     let (caught_up, samples) = (engine.caught_up(), engine.samples());
+    // The command is started last: whatever can go wrong has not.
+    let child = front.map(|front| command::start(&front, &mut engine)).transpose()?;
     let stop = shutdown.token();
     supervisor.spawn_thread("logs", move || engine.run(stop)).map_err(AppError::Runtime)?;
 
@@ -215,7 +248,7 @@ fn start(
         tracing::info!(listen = %address, "ready to be changed");
     }
     tracing::info!(listen = %config.listen, profile = config.profile, "ready to answer");
-    Ok(())
+    Ok(child)
 }
 
 /// The control listener with its routes, where there is one. Domains add theirs here.

@@ -14,9 +14,11 @@ mod run;
 mod secrets;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -24,6 +26,8 @@ use crate::config::environment::Environment;
 use crate::config::problems::ConfigError;
 use crate::config::{self, Config, Request};
 use crate::profiles::Profile;
+use crate::runtime::stderr::SharedStderr;
+use crate::units::parse_duration;
 
 /// Usage (EX_USAGE).
 const USAGE: u8 = 64;
@@ -62,8 +66,9 @@ struct Global {
     #[arg(long, global = true, default_value = "auto", env = "BELLWETHER_LOG_FORMAT")]
     log_format: logging::Format,
     /// What is logged: a level, or directives such as `info,bellwether::health=debug`.
-    #[arg(long, global = true, default_value = "info", value_name = "LEVEL", env = "BELLWETHER_LOG")]
-    log: String,
+    /// `info` unless set; `warn` with a command, whose standard error is passed on beside it.
+    #[arg(long, global = true, value_name = "LEVEL", env = "BELLWETHER_LOG")]
+    log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,8 +95,15 @@ struct RunArgs {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Reads logs from the standard input too, as the input `stdin`.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "command")]
     stdin: bool,
+    /// How long the metrics can still be read after the command has ended, such as 30s: two scrapes.
+    #[arg(long, requires = "command", default_value = "0s", value_name = "DURATION", value_parser = duration)]
+    linger: Duration,
+    /// Runs in front of a command, whose standard output and standard error are read as the inputs `stdout` and `stderr`
+    /// and passed on; ends with it, and with its exit code.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
 }
 
 /// A failure of a subcommand, with the code that the process ends with.
@@ -114,8 +126,11 @@ pub fn main() -> ExitCode {
     };
     let environment = Environment::of_process();
     let global = &cli.global;
-    let done = logging::start(global.log_format, &global.log).and_then(|()| match &cli.command {
-        Command::Run(arguments) => run::run(global, arguments, &environment),
+    let stderr = SharedStderr::default();
+    let is_front = matches!(&cli.command, Command::Run(arguments) if !arguments.command.is_empty());
+    let directives = global.log.as_deref().unwrap_or(if is_front { "warn" } else { "info" });
+    let done = logging::start(global.log_format, directives, &stderr).and_then(|()| match &cli.command {
+        Command::Run(arguments) => run::run(global, arguments, &environment, stderr.clone()),
         Command::Check(arguments) => check::check(global, arguments, &environment),
         Command::Probe(arguments) => probe::probe(global, arguments, &environment),
         Command::Logs(arguments) => logs::logs(global, arguments, &environment),
@@ -130,6 +145,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
 }
 
 fn profile_names() -> clap::builder::PossibleValuesParser {

@@ -1,11 +1,12 @@
-//! Logs: turns the lines of files and of the standard input into metrics, each line exactly once.
+//! Logs: turns the lines of files and streams into metrics, each line exactly once.
 //!
 //! Bytes are cut into lines (`lines`), each line is decoded by itself (`decoder`, with `framing`, `console`, `stack`
 //! and `scanner`), and the rules of `series` run on it. Around these pure cores, `tail` follows a file through
-//! rotations, `aside`, `content` and `rest` read on what a rotation has copied or compressed, `shard` all files of a thread, and `engine` wires threads, events and the state.
+//! rotations, `aside`, `content` and `rest` read on what a rotation has copied or compressed, `shard` all files of a
+//! thread, `stream` reads what is no file, and `engine` wires threads, events and the state.
 //!
 //! The limits of "exactly once": bytes that vanish before they are read again after a crash (counted as lost where
-//! that is known), and the standard input, which cannot be read twice.
+//! that is known), and streams, which cannot be read twice.
 
 mod aside;
 mod console;
@@ -30,7 +31,7 @@ mod shard;
 mod slot;
 mod stack;
 mod state;
-mod stdin;
+mod stream;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -41,3 +42,4 @@ mod watch;
 pub use engine::{Engine, LogsError};
 pub use replay::{Replay, replay};
 pub use samples::{Sample, Samples};
+pub use stream::tee::Output;

@@ -3,8 +3,10 @@
 //! Knows nothing of health, logs or stores.
 
 pub mod certificate;
+pub mod child;
 pub mod heartbeat;
 pub mod latch;
 pub mod listen;
 pub mod shutdown;
+pub mod stderr;
 pub mod supervise;

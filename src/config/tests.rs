@@ -130,3 +130,57 @@ fn the_schema_is_made_of_the_same_types() {
     assert_eq!(schema["additionalProperties"], serde_json::json!(false));
     assert!(schema["properties"]["health"].is_object());
 }
+
+#[test]
+fn log_inputs_have_exactly_one_source_each() {
+    let text = "\
+logs:
+  inputs:
+    - { name: none }
+    - { name: both, stdin: true, tcp: 1 }
+    - { name: stdout, stdin: true }
+    - { name: a, unix: relative.sock }
+    - { name: b, unix: /run/b.sock, mode: rwx }
+    - { name: c, tcp: nowhere }
+    - { name: d, tcp: 9602, max_connections: 0 }
+    - { name: e, files: [/a/*.log], exclude: ['['], mode: '0600' }
+    - { name: f, stdin: true, exclude: [x], idle_timeout: 1s }
+    - { name: a, tcp: '[::1]:9602' }
+";
+    check_problems(
+        text,
+        &[
+            "logs.inputs: only one input can read the standard input",
+            "b.yaml:3:7: logs.inputs.none: an input has exactly one of `files`, `stdin: true`, `unix` and `tcp`",
+            "b.yaml:4:7: logs.inputs.both: an input has exactly one of `files`, `stdin: true`, `unix` and `tcp`",
+            "b.yaml:5:7: logs.inputs.stdout: `stdout` names a stream of the command in `run -- command`; choose another name",
+            "b.yaml:6:24: logs.inputs.a: the path of a socket is absolute and has at most 107 bytes",
+            "b.yaml:7:43: logs.inputs.b: permissions are octal digits in quotes, such as \"0660\"",
+            "b.yaml:8:23: logs.inputs.c: `nowhere` is no address: write 127.0.0.1:9602, or a port alone",
+            "b.yaml:9:46: logs.inputs.d: from 1 to 1024 connections",
+            "b.yaml:10:47: logs.inputs.e: `[` is not a glob: unclosed character class; missing ']'",
+            "b.yaml:10:59: logs.inputs.e: `mode` is for `unix`",
+            "b.yaml:11:7: logs.inputs.f: `exclude` leaves out some of `files`, and there are none",
+            "b.yaml:11:7: logs.inputs.f: `max_connections` and `idle_timeout` are for `unix` and `tcp`",
+            "b.yaml:12:7: logs.inputs: there are two inputs `a`",
+        ],
+    );
+}
+
+#[test]
+fn log_sockets_are_read_as_they_are_written() {
+    let text = "logs: {inputs: [{name: a, tcp: 9602}, {name: b, tcp: '0.0.0.0:1'}, {name: c, unix: /run/c.sock, mode: '0600', max_connections: 3}]}\n";
+    let config = load_text(text, &Environment::default()).unwrap();
+    let addresses: Vec<String> = config
+        .logs
+        .inputs
+        .iter()
+        .map(|input| match &input.kind {
+            logs::InputKind::Listen(logs::Listen { address, max_connections, .. }) => format!("{address:?} {max_connections}"),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    let expected = ["Tcp(127.0.0.1:9602) 64", "Tcp(0.0.0.0:1) 64", "Unix { path: \"/run/c.sock\", mode: 384 } 3"];
+    assert_eq!(addresses, expected);
+    assert!(config.warnings.iter().any(|warning| warning.message.contains("whoever reaches 0.0.0.0:1")), "{:?}", config.warnings);
+}

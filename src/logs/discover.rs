@@ -60,7 +60,7 @@ impl Listing {
             let Ok(kind) = entry.file_type() else { continue };
             // Patterns below the working folder are written without a dot.
             let path = if folder == Path::new(".") { PathBuf::from(entry.file_name()) } else { folder.join(entry.file_name()) };
-            let is_match = glob.matcher.is_match(&path);
+            let is_match = glob.is_match(&path);
             if kind.is_dir() {
                 if depth > 1 {
                     self.walk(input, glob, &path, depth - 1);

@@ -1,6 +1,8 @@
-//! The engine: wires files, standard input, events, state and the stop. The only part that has threads.
+//! The engine: wires files, streams, events, state and the stop. The only part that has threads.
 
+use std::fs::File;
 use std::future::Future as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -10,14 +12,16 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::logs::{InputKind, Logs};
+use crate::config::logs::{ChildStream, InputKind, LogInput, Logs};
 use crate::logs::decoder::Decoder;
 use crate::logs::keeper::Keeper;
-use crate::logs::metrics::{InputSeries, SnapshotMetrics};
+use crate::logs::metrics::{DoorSeries, InputSeries, SnapshotMetrics};
 use crate::logs::samples::Samples;
 use crate::logs::shard::{FileInput, Shard};
 use crate::logs::state::{Saved, Shared};
-use crate::logs::stdin::{Stdin, read_stdin};
+use crate::logs::stream::door::Door;
+use crate::logs::stream::pump::{Entrance, Pump, Source};
+use crate::logs::stream::tee::{Output, Tee};
 use crate::logs::watch::{Bell, Watch};
 use crate::runtime::latch::Latch;
 use crate::runtime::supervise::PartResult;
@@ -44,7 +48,16 @@ pub enum LogsError {
         #[source]
         cause: std::io::Error,
     },
-    /// A stream that is replayed cannot be read.
+    /// A socket cannot be listened on.
+    #[error("cannot listen for the log input `{input}`; stop what listens there, or choose another address")]
+    Listen {
+        /// The name of the input.
+        input: String,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A stream cannot be read.
     #[error("cannot read {input} to its end")]
     Read {
         /// The name of the input.
@@ -60,10 +73,21 @@ pub enum LogsError {
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
     pub(super) shard: Shard,
-    stdin: Option<Stdin>,
+    /// The standard input and all sockets.
+    streams: Pump,
+    /// The streams of the command, each with a thread: one may have to wait until what it passes on is read.
+    child: Vec<(ChildStream, Means)>,
+    pumps: Vec<Pump>,
     pub(super) keeper: Option<Keeper>,
     metrics: SnapshotMetrics,
     caught_up: Latch,
+}
+
+/// What a stream that comes later is read with.
+#[derive(Debug)]
+struct Means {
+    decoder: Decoder,
+    series: InputSeries,
 }
 
 // === impl Engine ===
@@ -80,7 +104,7 @@ impl Engine {
         let metrics = SnapshotMetrics::default();
         let (keeper, saved) = open_state(config, state_dir, &metrics)?;
         let decoder = Decoder::new(rules, config.max_line);
-        let (mut inputs, mut stdin) = (Vec::new(), None);
+        let (mut inputs, mut sources, mut entrances, mut child) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for input in &config.inputs {
             let series = InputSeries::declare(&input.name, &mut families).map_err(LogsError::Rules)?;
             let is_first = saved.as_ref().is_none_or(|saved| !saved.inputs.contains(&input.name));
@@ -89,7 +113,14 @@ impl Engine {
                     let start = is_first.then_some(input.start);
                     inputs.push(FileInput { name: input.name.clone(), globs: globs.clone(), start, series });
                 }
-                InputKind::Stdin => stdin = Some(Stdin { series, decoder: decoder.clone() }),
+                InputKind::Stdin => sources.push(stdin(input, series)?),
+                InputKind::Child(stream) => child.push((*stream, Means { decoder: decoder.clone(), series })),
+                InputKind::Listen(listen) => {
+                    let name = input.name.clone();
+                    let counted = DoorSeries::declare(&name, &mut families).map_err(LogsError::Rules)?;
+                    let door = Door::open(listen, counted).map_err(|cause| LogsError::Listen { input: name.clone(), cause })?;
+                    entrances.push(Entrance { input: name, series, door });
+                }
             }
         }
         let (mut positions, mut done) = (Vec::new(), Vec::new());
@@ -100,8 +131,18 @@ impl Engine {
             }
         }
         let shared = Arc::new(Shared::new(families, done));
+        let streams = Pump::new(decoder.clone(), sources, entrances);
         let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config, positions);
-        Ok(Self { shared, shard, stdin, keeper, metrics, caught_up: Latch::default() })
+        Ok(Self { shared, shard, streams, child, pumps: Vec::new(), keeper, metrics, caught_up: Latch::default() })
+    }
+
+    /// Reads a stream of the command, for which the configuration has an input, and passes it on.
+    pub fn read_child(&mut self, stream: ChildStream, file: File, output: Output) {
+        let Some(position) = self.child.iter().position(|(other, _)| *other == stream) else { return };
+        let (_, Means { decoder, series }) = self.child.swap_remove(position);
+        let (input, name) = (stream.name().to_owned(), "command".to_owned());
+        let source = Source { input, series, name, file, tee: Some(Tee::new(output)) };
+        self.pumps.push(Pump::new(decoder, vec![source], Vec::new()));
     }
 
     /// All series: those of the rules and those of the engine. To be registered as a collector.
@@ -133,7 +174,10 @@ impl Engine {
     /// # Errors
     /// None of its own: what goes wrong with a file or with the disk is counted and tried again.
     pub fn run(self, stop: CancellationToken) -> PartResult {
-        let Self { shared, mut shard, stdin, mut keeper, caught_up, .. } = self;
+        let Self { shared, mut shard, streams, mut pumps, mut keeper, caught_up, .. } = self;
+        if !streams.is_empty() {
+            pumps.push(streams);
+        }
         let bell = Bell::default();
         let waker = Waker::from(bell.clone());
         let mut stopping = Box::pin(stop.cancelled_owned());
@@ -141,12 +185,13 @@ impl Engine {
             waker.wake_by_ref();
         }
         thread::scope(|scope| {
-            // Both end with the reader below, and a panic in one of them becomes one of this part.
+            // All end with the reader below, and a panic in one of them becomes one of this part.
             if let Some(keeper) = &mut keeper {
                 scope.spawn(|| keeper.run(&shared));
             }
-            if let Some(stdin) = stdin {
-                scope.spawn(|| read_stdin(stdin, &shared, &bell));
+            for pump in pumps {
+                let (shared, bell) = (&shared, &bell);
+                scope.spawn(move || pump.run(shared, &|| bell.is_stopping()));
             }
             let stops = StopOnDrop(&shared, &bell);
             read_files(&mut shard, &bell, &caught_up);
@@ -167,6 +212,12 @@ impl Drop for StopOnDrop<'_> {
         self.0.stop();
         self.1.stop();
     }
+}
+
+fn stdin(input: &LogInput, series: InputSeries) -> Result<Source, LogsError> {
+    let name = input.name.clone();
+    let file = std::io::stdin().as_fd().try_clone_to_owned().map_err(|cause| LogsError::Read { input: name.clone(), cause })?;
+    Ok(Source { input: name, series, name: "stdin".to_owned(), file: File::from(file), tee: None })
 }
 
 fn open_state(config: &Logs, folder: Option<&Path>, metrics: &SnapshotMetrics) -> Result<(Option<Keeper>, Option<Saved>), LogsError> {

@@ -49,6 +49,26 @@ pub struct InputSeries {
     lag: SeriesId,
 }
 
+/// What happened at a socket that others connect to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectionEvent {
+    /// Somebody was let in.
+    Accepted,
+    /// There was no room.
+    Refused,
+    /// One that was silent made room.
+    Idle,
+    /// The operating system let nobody in, as when descriptors have run out.
+    Failed,
+}
+
+/// The series of a socket that others connect to.
+#[derive(Clone, Debug)]
+pub struct DoorSeries {
+    open: SeriesId,
+    events: [SeriesId; ConnectionEvent::NAMES.len()],
+}
+
 /// What is not kept over a restart.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotMetrics {
@@ -109,16 +129,8 @@ impl InputSeries {
     /// # Errors
     /// When a rule feeds a metric of the same name.
     pub fn declare(input: &str, families: &mut Families) -> Result<Self, DeclareError> {
-        let mut series = |name: &str, help: &str, kind: MetricKind, label: Option<(&str, &str)>| {
-            let metric =
-                Metric { name: name.to_owned(), help: help.to_owned(), kind, buckets: Vec::new(), series_limit: DEFAULT_SERIES_LIMIT };
-            let mut names = vec!["input".to_owned()];
-            names.extend(label.map(|(name, _)| name.to_owned()));
-            let family = families.declare(&metric, &names)?;
-            let mut values = vec![input];
-            values.extend(label.map(|(_, value)| value));
-            Ok::<SeriesId, DeclareError>(families.series(family, &values))
-        };
+        let mut series =
+            |name: &str, help: &str, kind: MetricKind, label: Option<(&str, &str)>| declare(families, input, (name, help, kind), label);
         let counter = MetricKind::Counter;
         let outcomes =
             each(Outcome::NAMES, |name| series("bellwether_log_lines_total", "Log lines by outcome", counter, Some(("outcome", name))))?;
@@ -181,6 +193,55 @@ impl InputSeries {
         families.set(self.files, amount(files));
         families.set(self.lag, amount(lag));
     }
+}
+
+// === impl ConnectionEvent ===
+
+impl ConnectionEvent {
+    /// The values of the label `event`, in the order of their numbers.
+    const NAMES: [&'static str; 4] = ["accepted", "refused", "idle", "failed"];
+}
+
+// === impl DoorSeries ===
+
+impl DoorSeries {
+    /// Declares the metrics, and exposes all series of this input as zero.
+    ///
+    /// # Errors
+    /// When a rule feeds a metric of the same name.
+    pub fn declare(input: &str, families: &mut Families) -> Result<Self, DeclareError> {
+        let help = "Writers that are connected to the socket of a log input";
+        let open = declare(families, input, ("bellwether_log_connections", help, MetricKind::Gauge), None)?;
+        let help = "What happened at the socket of a log input: accepted, refused for want of room, idle and closed to make room, failed";
+        let metric = ("bellwether_log_connections_total", help, MetricKind::Counter);
+        let events = each(ConnectionEvent::NAMES, |name| declare(families, input, metric, Some(("event", name))))?;
+        families.set(open, 0.0);
+        Ok(Self { open, events })
+    }
+
+    /// Counts what happened, and says how many are connected.
+    pub fn commit(&self, event: Option<ConnectionEvent>, open: u64, families: &mut Families) {
+        if let Some(event) = event {
+            families.add(self.events[event as usize], 1.0);
+        }
+        families.set(self.open, amount(open));
+    }
+}
+
+/// The series of an input, and of one value of another label.
+fn declare(
+    families: &mut Families,
+    input: &str,
+    (name, help, kind): (&str, &str, MetricKind),
+    label: Option<(&str, &str)>,
+) -> Result<SeriesId, DeclareError> {
+    let metric = Metric { name: name.to_owned(), help: help.to_owned(), kind, buckets: Vec::new(), series_limit: DEFAULT_SERIES_LIMIT };
+    let mut names = vec!["input".to_owned()];
+    names.extend(label.map(|(name, _)| name.to_owned()));
+    let family = families.declare(&metric, &names)?;
+    let mut values = vec![input];
+    values.extend(label.map(|(_, value)| value));
+    Ok(families.series(family, &values))
 }
 
 /// A series for each name.

@@ -6,7 +6,7 @@ use crate::config::logs::Logs;
 use crate::logs::decoder::Decoder;
 use crate::logs::engine::LogsError;
 use crate::logs::metrics::InputSeries;
-use crate::logs::stdin::Stream;
+use crate::logs::stream::Stream;
 use crate::series::families::SharedFamilies;
 use crate::series::rules::RuleSet;
 
@@ -55,7 +55,7 @@ impl Replay {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(cause) => return Err(LogsError::Read { input: input.to_owned(), cause }),
             };
-            let tally = stream.take(&self.buffer[..read], &mut self.decoder, &mut families);
+            let (tally, _) = stream.take(&self.buffer[..read], &mut self.decoder, &mut families);
             series.commit(&tally, read as u64, &mut families);
             if read == 0 {
                 return Ok(());

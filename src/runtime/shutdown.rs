@@ -62,6 +62,11 @@ impl Shutdown {
         self.stop.clone()
     }
 
+    /// Says "not ready" from now on, and stops nothing yet.
+    pub fn retreat(&self) {
+        self.unready.set();
+    }
+
     /// Begins the end: unready at once, the stop a second later.
     pub async fn begin(&self) {
         self.unready.set();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::sidecar::{Setup, Sidecar, command, eventually};
+use crate::sidecar::{Setup, Sidecar, command, eventually, scrape};
 
 const LINES: &str = "bellwether_log_lines_total{input=\"agent\",outcome=\"record\"}";
 
@@ -164,16 +164,11 @@ fn standard_input_is_read_to_its_end_and_the_sidecar_goes_on() {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(lines(40).as_bytes()).unwrap();
-    let scrape = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-            client.get(format!("http://{listen}/metrics")).send().await.ok()?.text().await.ok()
-        })
-    };
-    eventually("the lines are counted after the end of the input", scrape, |seen| {
-        seen.as_ref().is_some_and(|text| text.contains("bellwether_log_lines_total{input=\"stdin\",outcome=\"record\"} 40"))
-    });
+    eventually(
+        "the lines are counted after the end of the input",
+        || scrape(&listen),
+        |seen| seen.as_ref().is_some_and(|text| text.contains("bellwether_log_lines_total{input=\"stdin\",outcome=\"record\"} 40")),
+    );
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -5,6 +5,7 @@
 
 mod checks;
 mod collect;
+mod command;
 mod command_line;
 mod component;
 mod golden;
@@ -27,5 +28,6 @@ mod redis;
 mod retention;
 mod secrets;
 mod sidecar;
+mod streams;
 mod tidy;
 mod tls;

@@ -48,6 +48,16 @@ pub fn command() -> Command {
     command
 }
 
+/// The exposition of whoever listens there, if somebody does.
+pub fn scrape(listen: &str) -> Option<String> {
+    let url = format!("http://{listen}/metrics");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        client.get(url).send().await.ok()?.text().await.ok()
+    })
+}
+
 /// Asks until `holds`, and says what was seen last when it never does.
 #[track_caller]
 pub fn eventually<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
@@ -146,6 +156,11 @@ impl Sidecar {
         let folder = format!("/proc/{}/fd", self.child.id());
         let links = std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
         links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.

@@ -8,7 +8,7 @@ use super::*;
 use crate::logs::decoder::Decoder;
 use crate::logs::metrics::InputSeries;
 use crate::logs::state::Shared;
-use crate::logs::stdin::{Stdin, read_until_stop};
+use crate::logs::stream::pump::{Pump, Source};
 use crate::logs::watch::Bell;
 use crate::series::families::{Families, SharedFamilies};
 use crate::series::rules::RuleSet;
@@ -72,15 +72,17 @@ fn the_standard_input_is_read_to_its_end() {
     let rules = RuleSet::compile(&config.rules, &mut families).unwrap();
     let series = InputSeries::declare("app", &mut families).unwrap();
     let (shared, bell) = (Shared::new(families, Vec::new()), Bell::default());
-    let stdin = Stdin { series, decoder: Decoder::new(rules, 1024) };
     let (reader, mut writer) = std::io::pipe().unwrap();
+    let file = File::from(std::os::fd::OwnedFd::from(reader));
+    let source = Source { input: "app".to_owned(), series, name: "pipe".to_owned(), file, tee: None };
+    let pump = Pump::new(Decoder::new(rules, 1024), vec![source], Vec::new());
     thread::scope(|scope| {
-        let running = scope.spawn(|| read_until_stop(File::from(std::os::fd::OwnedFd::from(reader)), stdin, &shared, &bell));
+        let running = scope.spawn(|| pump.run(&shared, &|| bell.is_stopping()));
         writer.write_all(lines(0..3).as_bytes()).unwrap();
         await_records(&shared.families, 3.0);
         writer.write_all(lines(3..4).trim_end().as_bytes()).unwrap();
         drop(writer);
-        running.join().unwrap().unwrap();
+        running.join().unwrap();
     });
     await_records(&shared.families, 4.0);
 }
