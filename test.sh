@@ -114,6 +114,10 @@ shopt -u nullglob
 promtool check rules --lint=all --lint-fatal "${rules[@]}"
 promtool test rules "${rule_tests[@]}"
 
+# What the command line gives out must be as good as the files.
+"$built/bellwether" export alerts --set DecisionBoxRunTooLong.warning.threshold=45m >"$work/exported.rules.yml"
+promtool check rules --lint=all --lint-fatal "$work/exported.rules.yml"
+
 step "Alertmanager"
 scripts/alertmanager.sh
 

@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of where it stands.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -33,6 +35,9 @@ pub(super) struct Panel {
     /// Words for values.
     #[serde(default)]
     words: Vec<Word>,
+    /// The colours of single series, by their legend.
+    #[serde(default)]
+    colors: BTreeMap<String, String>,
     /// The labels that are the first columns of a table.
     #[serde(default)]
     labels: Vec<String>,
@@ -172,7 +177,12 @@ impl Panel {
                 let line = if self.alerts.is_empty() { "off" } else { "dashed" };
                 vec![palette, ("min", json!(0)), ("custom", axis("line", 10, "none", line))]
             }
-            Kind::Bars => vec![palette, ("min", json!(0)), ("custom", axis("bars", 80, "normal", "off"))],
+            Kind::Bars => {
+                let mut bars = axis("bars", 80, "normal", "off");
+                // Without it nothing is drawn against a hundred.
+                bars["axisSoftMax"] = json!(1);
+                vec![palette, ("min", json!(0)), ("custom", bars)]
+            }
             Kind::States => {
                 vec![("color", json!({ "mode": "thresholds" })), ("custom", json!({ "fillOpacity": 70, "lineWidth": 0 }))]
             }
@@ -195,20 +205,31 @@ impl Panel {
                 ]
             })
         };
-        self.flags.iter().map(flag).collect()
+        let color = |(name, color): (&String, &String)| {
+            json!({
+                "matcher": { "id": "byName", "options": name },
+                "properties": [{ "id": "color", "value": { "mode": "fixed", "fixedColor": color } }]
+            })
+        };
+        self.flags.iter().map(flag).chain(self.colors.iter().map(color)).collect()
     }
 
     fn options(&self) -> Value {
         let tooltip = json!({ "mode": "multi", "sort": "desc" });
-        let legend = |calcs: Value| json!({ "calcs": calcs, "displayMode": "table", "placement": "bottom", "showLegend": true });
+        // What happens stands on top of the many series that are 0.
+        let legend = |calc: &str, title: &str| {
+            json!({
+                "calcs": [calc], "displayMode": "table", "placement": "bottom", "showLegend": true, "sortBy": title, "sortDesc": true
+            })
+        };
         match self.kind {
             Kind::Stat | Kind::Names => json!({
                 "colorMode": "background", "graphMode": "none", "justifyMode": "auto", "orientation": "auto",
                 "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
                 "textMode": if self.kind == Kind::Names { "name" } else { "auto" }, "wideLayout": true
             }),
-            Kind::Lines => json!({ "legend": legend(json!(["lastNotNull", "max"])), "tooltip": tooltip }),
-            Kind::Bars => json!({ "legend": legend(json!(["sum"])), "tooltip": tooltip }),
+            Kind::Lines => json!({ "legend": legend("max", "Max"), "tooltip": tooltip }),
+            Kind::Bars => json!({ "legend": legend("sum", "Total"), "tooltip": tooltip }),
             Kind::States => json!({
                 "alignValue": "left", "legend": { "displayMode": "list", "placement": "bottom", "showLegend": false },
                 "mergeValues": true, "rowHeight": 0.8, "showValue": "auto", "tooltip": { "mode": "single", "sort": "none" }
