@@ -31,12 +31,12 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
 
 use crate::admin::document::Documents;
 use crate::health::board::Board;
 use crate::health::history::History;
+use crate::metrics::Registry;
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::latch::Latch;
 use crate::runtime::shutdown::Shutdown;

@@ -36,7 +36,7 @@ use crate::runtime::listen::{ListenerMetrics, Service, serve};
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
 use crate::runtime::stderr::SharedStderr;
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
-use crate::series::families::Overflow;
+use crate::series::families::Limits;
 
 /// How long `/startupz` waits for the first round of checks.
 const STARTUP_GRACE: Duration = Duration::from_secs(3);
@@ -193,19 +193,19 @@ fn start(
     let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), &mut registry);
     supervisor.spawn("reload", reloader.run(shutdown.token()));
 
-    let mut overflow = Overflow::default();
+    let mut limits = Limits::default();
     if let Some(store) = &config.stores.mongodb {
         let collectors = Collectors::new(&config.collect, store, state_dir.map(StateDir::path), &mut registry)?;
-        overflow.0.extend(collectors.families());
+        limits.0.extend(collectors.families());
         supervisor.spawn("collect", collectors.run(shutdown.token()));
         let ttl = TtlObserver::new(&config.retention.ttl, store, &mut registry);
         supervisor.spawn("retention", ttl.run(shutdown.token()));
     }
     let mut engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
     engine.register(&mut registry);
-    registry.register_collector(Box::new(engine.families()));
-    overflow.0.push(engine.families());
-    registry.register_collector(Box::new(overflow));
+    registry.expose(engine.families());
+    limits.0.push(engine.families());
+    registry.expose(limits);
     let (caught_up, samples) = (engine.caught_up(), engine.samples());
     // The command is started last: whatever can go wrong has not.
     let child = front.map(|front| command::start(&front, &mut engine)).transpose()?;

@@ -150,6 +150,8 @@ pub struct Request<'a> {
     pub profile: Option<&'a str>,
     /// The configuration file.
     pub file: Option<&'a Path>,
+    /// The text of a configuration instead of a file.
+    pub text: Option<&'a str>,
     /// Overrides `listen`.
     pub listen: Option<SocketAddr>,
     /// Reads `logs` alone and lets them tell every fact, for a replay that has nothing beside it.
@@ -163,7 +165,7 @@ pub struct Request<'a> {
 pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
     let (file, text) = request.file.and_then(|path| read_file(path, &mut problems)).unzip();
-    let file = file.flatten();
+    let file = request.text.map_or(file.flatten(), |text| tree::parse("proposal", text, &mut problems));
     let profile = choose_profile(request, file.as_ref(), &mut problems);
     let base = tree::parse(&format!("profile {}", profile.name()), profile.text(), &mut problems).unwrap_or_else(empty);
     let mut node = match file {

@@ -3,14 +3,18 @@
 //! Each domain defines its own metrics and registers them here. Knows nothing of what they mean.
 
 pub mod exposition;
+pub mod open_metrics;
 pub mod process;
+pub mod registry;
+pub mod sample;
 pub mod tasks;
 pub mod text;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+
+pub use registry::Registry;
 
 /// A registry with what every process exposes: `bellwether_build_info` and the `process_*` metrics.
 #[must_use]

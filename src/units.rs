@@ -175,6 +175,19 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     Ok((number * factor).round() as u64)
 }
 
+/// Reads a text that tells its own unit, as seconds or bytes: a duration of Go (`5m23.4s`) or of people (`1h 30m`,
+/// `3 seconds`), or a size (`64KiB`, `1.5 MB`). `5m` is five minutes, but where bytes are expected, five MiB.
+#[must_use]
+pub fn parse_quantity(text: &str, expected: Unit) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "sizes in logs are far below 2^53")]
+    let size = || parse_size(text).ok().map(|bytes| bytes as f64);
+    if matches!(expected, Unit::Bytes | Unit::Kib | Unit::Mib | Unit::Gib) {
+        return size();
+    }
+    let duration = parse_go_duration(text).or_else(|| parse_duration(text).ok().map(|duration| duration.as_secs_f64()));
+    duration.or_else(|| text.ends_with(['b', 'B']).then(size).flatten())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

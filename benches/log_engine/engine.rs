@@ -8,8 +8,8 @@ use std::time::Duration;
 use bellwether::config::environment::Environment;
 use bellwether::config::{Config, Request, load};
 use bellwether::logs::Engine;
+use bellwether::metrics::Registry;
 use bellwether::metrics::exposition::Format;
-use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::corpus::{DISCOVERY, DISCOVERY_BOUNDS, EVENTS, QUERY, QUERY_BOUNDS, QUERY_KINDS, SERVICES, Truth};
@@ -65,7 +65,7 @@ pub fn run(config: &Config, truth: &Truth, rules: Option<Rules>) -> Result<(), S
     }
     let Some(rules) = rules else { return Ok(()) };
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(families));
+    registry.expose(families);
     let text = Format::Text.write(&registry).map_err(|error| error.to_string())?;
     counts::difference(&counts::read(&text), &counts::expected(truth, rules)).map_or(Ok(()), Err)
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::{Failure, Global, lint};
+use crate::cli::logs::{describe, load_for_tests, run_tests};
+use crate::cli::{CONFIG, Failure, Global, lint};
 use crate::config::environment::Environment;
 
 #[derive(Debug, Args)]
@@ -30,12 +31,22 @@ pub(super) fn check(global: &Global, arguments: &CheckArgs, environment: &Enviro
     if arguments.print {
         println!("{config:#?}");
     }
+    let for_tests = load_for_tests(global, environment)?;
+    let failed = run_tests(&for_tests)?;
+    if !failed.is_empty() {
+        let lines: Vec<String> = failed.iter().map(|(test, differences)| describe(test, differences)).collect();
+        return Err(Failure::new(
+            CONFIG,
+            format!("{} of {} tests of log rules fail:\n{}", failed.len(), for_tests.logs.tests.len(), lines.join("\n")),
+        ));
+    }
     println!(
-        "ok: profile {}, {} checks, {} log inputs, {} log rules, {} gauges, {} tails, {} retention policies",
+        "ok: profile {}, {} checks, {} log inputs, {} log rules, {} log tests, {} gauges, {} tails, {} retention policies",
         config.profile,
         config.health.checks.len(),
         config.logs.inputs.len(),
         config.logs.rules.len(),
+        config.logs.tests.len(),
         config.collect.gauges.len(),
         config.collect.tails.len(),
         config.retention.policies.len(),

@@ -1,20 +1,21 @@
-//! `bellwether logs`: what a log would count for.
+//! `bellwether logs`: what a log would count for, why, and what could count it.
 
-use std::fs::File;
-use std::io::{IsTerminal as _, Read};
-use std::path::{Path, PathBuf};
+mod explain;
+mod replay;
+mod source;
+mod suggest;
+mod test;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
-use prometheus_client::registry::Registry;
 
-use crate::cli::{Failure, Global, IO, SOFTWARE};
-use crate::config::Request;
+use crate::cli::{Failure, Global};
 use crate::config::environment::Environment;
-use crate::logs::replay;
-use crate::metrics::exposition::Format;
-use crate::series::families::SharedFamilies;
+use crate::config::{Config, Request};
+
+pub(super) use test::{describe, run_tests};
 
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
@@ -27,36 +28,31 @@ enum What {
     /// Reads whole files and writes what they count for to the standard output, as Prometheus text. The rules of the
     /// profile and the configuration apply, and the logs tell every fact: there is no database beside them.
     Replay {
-        /// The files; `-` is the standard input. The label `input` is the file's name.
+        /// The files, compressed by gzip or Zstandard or not; `-` is the standard input. The label `input` is the file's name.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Accounts for every line of a file: where it stands, what it is, which rules count it, and why the others do not.
+    Explain(explain::ExplainArgs),
+    /// Runs the tests of the configuration (`logs.tests`): lines, and the values that they must give. Exits with 1 where
+    /// one fails.
+    Test(test::TestArgs),
+    /// Proposes rules for a log, as a configuration with tests that `bellwether check` accepts.
+    Suggest(suggest::SuggestArgs),
 }
 
 pub(super) fn logs(global: &Global, arguments: &LogsArgs, environment: &Environment) -> Result<ExitCode, Failure> {
-    let What::Replay { files } = &arguments.what;
-    let config = global.load_with(&Request { logs_only: true, ..Request::default() }, environment)?;
-    let families = SharedFamilies::default();
-    for path in files {
-        let name = path.file_name().map_or_else(|| "-".to_owned(), |name| name.to_string_lossy().into_owned());
-        let (reader, bar) = open(path)?;
-        replay(&config.logs, bar.wrap_read(reader), &name, &families).map_err(|error| Failure::new(IO, error))?;
-        bar.finish_and_clear();
+    let load = || global.load_with(&Request { logs_only: true, ..Request::default() }, environment);
+    match &arguments.what {
+        What::Replay { files } => replay::replay_files(&load()?, files),
+        What::Explain(arguments) => explain::explain(&load()?, arguments),
+        What::Test(arguments) => test::test(&load()?, arguments),
+        What::Suggest(arguments) => suggest::suggest(arguments, environment),
     }
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(families));
-    print!("{}", Format::Text.write(&registry).map_err(|error| Failure::new(SOFTWARE, error))?);
-    Ok(ExitCode::SUCCESS)
 }
 
-/// The bytes of a file, and a progress bar where somebody watches.
-fn open(path: &Path) -> Result<(Box<dyn Read>, ProgressBar), Failure> {
-    if path == Path::new("-") {
-        return Ok((Box::new(std::io::stdin()), ProgressBar::hidden()));
-    }
-    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-    let (length, file) = opened.map_err(|error| Failure::new(IO, format!("cannot read {}: {error}", path.display())))?;
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(length) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}");
-    Ok((Box::new(file), bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))))
+/// The configuration with which logs are looked at for themselves: they tell every fact.
+pub(super) fn load_for_tests(global: &Global, environment: &Environment) -> Result<Config, Failure> {
+    let request = Request { profile: global.profile.as_deref(), file: global.config.as_deref(), logs_only: true, ..Request::default() };
+    Ok(crate::config::load(&request, environment)?)
 }

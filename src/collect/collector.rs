@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Moment;
 use crate::collect::gauge::{Asking, Sample, label};
 use crate::collect::metrics::{CollectMetrics, Failure};
 use crate::collect::schedule::Beat;
@@ -15,6 +15,7 @@ use crate::collect::tail::Tail;
 use crate::collect::watermark::Watermark;
 use crate::config::collect::{Collect, GaugeCollector, Query};
 use crate::config::stores::MongoStore;
+use crate::metrics::Registry;
 use crate::runtime::supervise::PartResult;
 use crate::series::families::{DeclareError, Families, FamilyId, SeriesId, SharedFamilies};
 use crate::store::mongodb::{Mongo, Purpose, Reason, StoreError};
@@ -96,6 +97,7 @@ impl Collectors {
     pub fn new(config: &Collect, store: &MongoStore, state_dir: Option<&Path>, registry: &mut Registry) -> Result<Self, CollectError> {
         let start = Instant::now();
         let (mut now, mut counted) = (Families::default(), Families::default());
+        counted.set_now(Moment::read());
         let mut collectors = Vec::new();
         for (gauge, name) in config.gauges.iter().zip(names(&config.gauges)) {
             if config.tails.iter().flat_map(|tail| &tail.rules).any(|rule| rule.metric.name == gauge.metric.name) {
@@ -116,8 +118,8 @@ impl Collectors {
         let metrics = CollectMetrics::register(registry);
         collectors.iter().for_each(|collector| metrics.announce(&collector.name));
         let (now, counted) = (SharedFamilies::new(now), SharedFamilies::new(counted));
-        registry.register_collector(Box::new(now.clone()));
-        registry.register_collector(Box::new(counted.clone()));
+        registry.expose(now.clone());
+        registry.expose(counted.clone());
         Ok(Self { mongo: Mongo::new(store, Purpose::Collect), now, counted, collectors, state, metrics, outage: None })
     }
 

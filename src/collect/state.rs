@@ -12,6 +12,8 @@ use crate::collect::watermark::Watermark;
 use crate::series::families::{Families, FamiliesState};
 use crate::series::snapshot::{Snapshots, WriteError};
 
+/// The layout of [`Kept`]. Another one cannot be read.
+const LAYOUT: u32 = 0x4257_0002;
 /// The name of the files.
 const NAME: &str = "collect";
 
@@ -28,6 +30,7 @@ pub(super) struct State {
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Kept {
+    layout: u32,
     watermarks: BTreeMap<String, Watermark>,
     families: FamiliesState,
 }
@@ -38,7 +41,8 @@ impl State {
     /// Takes over what an earlier process has kept in `folder`.
     pub(super) fn open(folder: Option<&Path>, families: &mut Families) -> Self {
         let Some(folder) = folder else { return Self { watermarks: BTreeMap::new(), snapshots: None, is_failing: false } };
-        let (snapshots, found) = Snapshots::open(folder, NAME, |payload| postcard::from_bytes::<Kept>(payload).ok());
+        let (snapshots, found) =
+            Snapshots::open(folder, NAME, |payload| postcard::from_bytes::<Kept>(payload).ok().filter(|kept| kept.layout == LAYOUT));
         for (path, damage) in &found.damaged {
             tracing::warn!(path = %path.display(), %damage, "a state of the collectors cannot be used; the one before it is, where there is one");
         }
@@ -67,7 +71,7 @@ impl State {
     /// since then have been read again.
     pub(super) async fn write(&mut self, families: &Families) -> bool {
         let Some(snapshots) = self.snapshots.take() else { return true };
-        let kept = Kept { watermarks: self.watermarks.clone(), families: families.state() };
+        let kept = Kept { layout: LAYOUT, watermarks: self.watermarks.clone(), families: families.state() };
         let written = tokio::task::spawn_blocking(move || write(snapshots, &kept)).await;
         let Ok((snapshots, result)) = written else { return false };
         self.snapshots = Some(snapshots);

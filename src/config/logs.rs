@@ -1,12 +1,15 @@
 //! `logs`: which streams are read, and the rules that count their lines.
 
-use std::collections::BTreeSet;
-
+mod examples;
 mod input;
+
+use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use crate::config::logs::examples::LogTest;
+use crate::config::logs::examples::RawLogTest;
 use crate::config::logs::input::RawInput;
 pub use crate::config::logs::input::{Address, ChildStream, FileGlob, InputKind, Listen, LogInput, Start};
 use crate::config::problems::{Problem, Problems};
@@ -33,6 +36,9 @@ pub(super) struct RawLogs {
     inputs: Vec<Spanned<RawInput>>,
     #[serde(default)]
     rules: Vec<RawRule>,
+    /// Lines, and the values that they must give; `bellwether check` runs them.
+    #[serde(default)]
+    tests: Vec<Spanned<RawLogTest>>,
     /// Lines beyond this are skipped and counted.
     max_line: Option<HumanSize>,
     /// So many threads read files that are far behind; by default one for each CPU, at most 4. While nothing is far
@@ -47,6 +53,8 @@ pub struct Logs {
     pub inputs: Vec<LogInput>,
     /// The rules that are active for logs.
     pub rules: Vec<Rule>,
+    /// What the rules must count.
+    pub tests: Vec<LogTest>,
     /// Lines beyond this many bytes are skipped and counted.
     pub max_line: usize,
     /// How many threads may read files at the same time; `None` where that follows from the machine.
@@ -81,6 +89,7 @@ impl RawLogs {
             let active = sources.is_active(rule.fact(), Source::Logs, problems);
             rules.extend(rule.validate(problems).filter(|_| active));
         }
+        let tests = self.tests.into_iter().map(|test| RawLogTest::validate(test, problems)).collect();
         let max_line = self.max_line.map_or(MAX_LINE, |size| usize::try_from(size.0).unwrap_or(usize::MAX));
         if max_line < 1024 {
             let message = "at least 1KiB: shorter limits would skip ordinary lines".to_owned();
@@ -90,6 +99,6 @@ impl RawLogs {
             let message = format!("between 1 and {MAX_THREADS}");
             problems.error(Problem { place: None, path: "logs.threads".to_owned(), message });
         }
-        Logs { inputs, rules, max_line, threads: self.threads }
+        Logs { inputs, rules, tests, max_line, threads: self.threads }
     }
 }

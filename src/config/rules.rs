@@ -6,6 +6,7 @@
 mod raw;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use regex::Regex;
 use schemars::JsonSchema;
@@ -45,6 +46,16 @@ pub struct Metric {
     pub series_limit: usize,
 }
 
+// === impl Metric ===
+
+impl Metric {
+    /// The bucket of a value: a bound belongs to its own.
+    #[must_use]
+    pub fn bucket(&self, value: f64) -> usize {
+        self.buckets.partition_point(|bound| *bound < value)
+    }
+}
+
 /// A rule that can be run.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -52,21 +63,53 @@ pub struct Rule {
     pub metric: Metric,
     /// The fact that it tells, where another source may tell it too.
     pub fact: Option<String>,
-    /// When it applies.
+    /// When it applies; without meaning where there is a pair.
     pub matcher: Match,
+    /// A start and a finish on different records, whose distance is the value.
+    pub pair: Option<Pair>,
     /// What it adds, sets or observes; `None` for "one more".
     pub value: Option<ValueSource>,
     /// The labels, in the order of the exposition.
     pub labels: Vec<Label>,
+    /// What an exemplar tells.
+    pub exemplar: Vec<ExemplarLabel>,
+    /// What it counts is held to be missing when it has not come for so long.
+    pub absent_after: Option<Duration>,
 }
 
-/// Conditions that all hold, and alternatives of which one does.
+/// A start and a finish that have a key in common.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Which record begins it.
+    pub start: Match,
+    /// Which record ends it.
+    pub finish: Match,
+    /// The first of these that the record has is the key.
+    pub key: Vec<String>,
+    /// A start without a finish is given up after this.
+    pub expire: Duration,
+    /// So many may be open.
+    pub limit: usize,
+}
+
+/// A label of an exemplar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExemplarLabel {
+    /// Its name.
+    pub name: String,
+    /// The first of these that the record has is its value.
+    pub fields: Vec<String>,
+}
+
+/// Conditions that all hold, alternatives of which one does, and others of which none does.
 #[derive(Clone, Debug, Default)]
 pub struct Match {
     /// All of these hold.
     pub all: Vec<Condition>,
     /// One of these holds, where there are any.
     pub any: Vec<Match>,
+    /// None of these holds.
+    pub none: Vec<Match>,
 }
 
 /// One field and what it must be.
@@ -93,6 +136,32 @@ pub enum Test {
     Absent,
     /// Is there and not null.
     Present,
+    /// Not all of these hold. A field that is missing holds none but [`Test::Absent`].
+    Not(Vec<Test>),
+    /// Is a number that compares so with the bound.
+    Compare {
+        /// How.
+        comparison: Comparison,
+        /// In base units.
+        bound: f64,
+        /// The unit of a bare number in the field.
+        unit: Unit,
+    },
+}
+
+/// How a number compares with a bound.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Comparison {
+    /// `gt`
+    Greater,
+    /// `ge`
+    GreaterOrEqual,
+    /// `lt`
+    Less,
+    /// `le`
+    LessOrEqual,
+    /// `eq`
+    Equal,
 }
 
 /// Where the value comes from.
@@ -144,19 +213,73 @@ pub enum Mapping {
     PathTemplate,
 }
 
+// === impl Comparison ===
+
+impl Comparison {
+    /// Whether a number compares so with a bound.
+    #[must_use]
+    pub fn holds(self, number: f64, bound: f64) -> bool {
+        match self {
+            Self::Greater => number > bound,
+            Self::GreaterOrEqual => number >= bound,
+            Self::Less => number < bound,
+            Self::LessOrEqual => number <= bound,
+            Self::Equal => number == bound,
+        }
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// What the names of the metrics that come with this one begin with: `app_runs` for `app_runs_total`, `app_run` for
+    /// the pair `app_run_duration_seconds`.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        let name = self.metric.name.as_str();
+        let ends = ["_total", "_duration_seconds", "_seconds"];
+        ends.iter().find_map(|end| name.strip_suffix(end)).filter(|base| !base.is_empty()).unwrap_or(name)
+    }
+
+    /// The names of all metrics that this rule makes.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<String> {
+        let base = self.base();
+        let mut names = vec![self.metric.name.clone()];
+        if self.pair.is_some() {
+            names.extend(["_open", "_unpaired_total"].map(|end| format!("{base}{end}")));
+        }
+        if self.absent_after.is_some() {
+            names.extend(["_absent", "_last_seen_timestamp_seconds"].map(|end| format!("{base}{end}")));
+        }
+        names
+    }
+}
+
 /// Rules that feed one metric must agree on what it is: says so where they do not.
 pub fn check_agreement<'a>(rules: impl IntoIterator<Item = &'a Rule>, problems: &mut Problems) {
-    let mut first: BTreeMap<&str, (&Metric, Vec<&str>)> = BTreeMap::new();
+    let mut first: BTreeMap<&str, (&Rule, Vec<&str>)> = BTreeMap::new();
+    let mut made: BTreeMap<String, &str> = BTreeMap::new();
     for rule in rules {
         let mut labels: Vec<&str> = rule.labels.iter().map(|label| label.name.as_str()).collect();
         labels.sort_unstable();
-        let (metric, names) = first.entry(&rule.metric.name).or_insert((&rule.metric, labels.clone()));
-        if **metric != rule.metric || *names != labels {
+        let (other, names) = first.entry(&rule.metric.name).or_insert((rule, labels.clone()));
+        if other.metric != rule.metric || other.absent_after != rule.absent_after || *names != labels {
             problems.error(Problem {
                 place: None,
                 path: format!("rule {}", rule.metric.name),
-                message: "rules that feed one metric must agree on type, help, buckets, limit and label names".to_owned(),
+                message: "rules that feed one metric must agree on type, help, buckets, limit, absent_after and label names".to_owned(),
             });
+        }
+        for name in rule.metrics() {
+            let maker = *made.entry(name.clone()).or_insert(&rule.metric.name);
+            if maker != rule.metric.name {
+                problems.error(Problem {
+                    place: None,
+                    path: format!("rule {}", rule.metric.name),
+                    message: format!("the metric {name} is made by the rule {maker}, too: rename one of them"),
+                });
+            }
         }
     }
 }

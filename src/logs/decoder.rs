@@ -9,6 +9,7 @@ use crate::logs::lines::{Lines, Piece};
 use crate::logs::outcome::{Outcome, Tally};
 use crate::logs::record::{Line, Plan};
 use crate::logs::scanner::scan;
+use crate::logs::seen::Seen;
 use crate::logs::slot::Slot;
 use crate::logs::stack::Following;
 use crate::series::families::Families;
@@ -28,6 +29,8 @@ pub struct Decoder {
     held: usize,
     /// What is odd about the line.
     oddities: Oddities,
+    /// What was seen in the line, where somebody asks for it.
+    seen: Option<Box<Seen>>,
 }
 
 /// Where a line stands.
@@ -55,6 +58,7 @@ impl Decoder {
             max_line,
             held: 0,
             oddities: Oddities::default(),
+            seen: None,
         }
     }
 
@@ -81,6 +85,16 @@ impl Decoder {
             self.count(&line, 0, framing, families, &mut tally);
         }
         tally
+    }
+
+    /// Remembers from now on what is seen in a line.
+    pub fn watch(&mut self) {
+        self.seen = Some(Box::default());
+    }
+
+    /// What was seen since this was asked last; nothing unless [`Decoder::watch`] was called.
+    pub fn take_seen(&mut self) -> Seen {
+        self.seen.as_deref_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Says how much all streams together hold of unfinished lines; the decoder keeps up what it sees itself.
@@ -110,6 +124,7 @@ impl Decoder {
                 let outcome = match self.docker.parse(line, &mut inner) {
                     Some(frame) => {
                         self.check_utf8(line);
+                        self.saw_frame("docker", frame);
                         self.framed(frame, &inner, &inner, framing, families)
                     }
                     None => Some(self.json(line, Place { whole, agent: None }, framing, families)),
@@ -118,7 +133,10 @@ impl Decoder {
                 outcome
             }
             Some(b'0'..=b'9') => match cri(line) {
-                Some((frame, rest)) => self.framed(frame, rest, whole, framing, families),
+                Some((frame, rest)) => {
+                    self.saw_frame("CRI", frame);
+                    self.framed(frame, rest, whole, framing, families)
+                }
                 None => Some(self.body(line, whole, framing, families)),
             },
             _ => Some(self.body(line, whole, framing, families)),
@@ -141,6 +159,9 @@ impl Decoder {
         match prefix(line) {
             Some((agent, rest)) => {
                 let rest = self.bare(rest);
+                if let Some(seen) = &mut self.seen {
+                    seen.layers.push("prefix".to_owned());
+                }
                 self.text(rest, Place { whole, agent: Some(agent) }, framing, families)
             }
             None => self.text(line, Place { whole, agent: None }, framing, families),
@@ -171,6 +192,9 @@ impl Decoder {
             }
         }
         let record = Line { plan: &self.plan, json: line, slots: &self.slots, console: None, agent: place.agent };
+        if let Some(seen) = &mut self.seen {
+            seen.record(&record, &self.rules);
+        }
         self.rules.apply(&record, families);
         Outcome::Record
     }
@@ -191,8 +215,17 @@ impl Decoder {
             }
         }
         let record = Line { plan: &self.plan, json: console.fields, slots: &self.slots, console: Some(console), agent: place.agent };
+        if let Some(seen) = &mut self.seen {
+            seen.record(&record, &self.rules);
+        }
         self.rules.apply(&record, families);
         Outcome::Record
+    }
+
+    fn saw_frame(&mut self, runtime: &str, frame: Frame) {
+        if let Some(seen) = &mut self.seen {
+            seen.frame(runtime, frame);
+        }
     }
 
     fn check_utf8(&mut self, line: &[u8]) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Moment;
 use crate::config::logs::{ChildStream, InputKind, LogInput, Logs};
 use crate::logs::decoder::Decoder;
 use crate::logs::keeper::Keeper;
@@ -100,7 +101,8 @@ impl Engine {
     /// said, counted, and `start` counts as at the very first start.
     pub fn new(config: &Logs, state_dir: Option<&Path>) -> Result<Self, LogsError> {
         let mut families = Families::default();
-        let rules = RuleSet::compile(&config.rules, &mut families).map_err(LogsError::Rules)?;
+        families.set_now(Moment::read());
+        let rules = RuleSet::for_logs(&config.rules, &mut families).map_err(LogsError::Rules)?;
         let metrics = SnapshotMetrics::default();
         let (keeper, saved) = open_state(config, state_dir, &metrics)?;
         let decoder = Decoder::new(rules, config.max_line);
@@ -111,7 +113,7 @@ impl Engine {
             match &input.kind {
                 InputKind::Files(globs) => {
                     let start = is_first.then_some(input.start);
-                    inputs.push(FileInput { name: input.name.clone(), globs: globs.clone(), start, series });
+                    inputs.push(FileInput { name: input.name.clone(), globs: globs.clone(), start, series, behind_since: None });
                 }
                 InputKind::Stdin => sources.push(stdin(input, series)?),
                 InputKind::Child(stream) => child.push((*stream, Means { decoder: decoder.clone(), series })),

@@ -5,6 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use crate::config::rules::{DEFAULT_SERIES_LIMIT, Metric, MetricKind};
 use crate::logs::fault::{Oddities, Reason};
@@ -47,6 +48,7 @@ pub struct InputSeries {
     troubles: [SeriesId; 5],
     files: SeriesId,
     lag: SeriesId,
+    behind: SeriesId,
 }
 
 /// What happened at a socket that others connect to.
@@ -159,6 +161,10 @@ impl InputSeries {
             lost: series("bellwether_log_lost_bytes_total", "Bytes known to have vanished before they were read", counter, None)?,
             files: series("bellwether_log_files", "Log files that are open", MetricKind::Gauge, None)?,
             lag: series("bellwether_log_lag_bytes", "Bytes of log files that are not yet counted", MetricKind::Gauge, None)?,
+            behind: {
+                let help = "Seconds since all bytes of log files were last counted, 0 while they are";
+                series("bellwether_log_lag_seconds", help, MetricKind::Gauge, None)?
+            },
         })
     }
 
@@ -188,10 +194,11 @@ impl InputSeries {
         position.into_iter().for_each(|position| families.add(self.troubles[position], 1.0));
     }
 
-    /// Says how many files are open, and how far behind they are.
-    pub fn set_open(&self, files: u64, lag: u64, families: &mut Families) {
+    /// Says how many files are open, and how far behind they are: in bytes, and for how long.
+    pub fn set_open(&self, files: u64, lag: u64, behind: Duration, families: &mut Families) {
         families.set(self.files, amount(files));
         families.set(self.lag, amount(lag));
+        families.set(self.behind, behind.as_secs_f64());
     }
 }
 

@@ -37,7 +37,7 @@ impl Replay {
     /// # Errors
     /// When the rules contradict each other.
     pub fn new(config: &Logs, families: &SharedFamilies) -> Result<Self, LogsError> {
-        let rules = RuleSet::compile(&config.rules, &mut families.lock()).map_err(LogsError::Rules)?;
+        let rules = RuleSet::for_logs(&config.rules, &mut families.lock()).map_err(LogsError::Rules)?;
         Ok(Self { decoder: Decoder::new(rules, config.max_line), families: families.clone(), buffer: vec![0; BUFFER] })
     }
 

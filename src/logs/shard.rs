@@ -40,6 +40,8 @@ pub struct FileInput {
     pub start: Option<Start>,
     /// Where it is counted.
     pub series: InputSeries,
+    /// Since when there have been bytes that are not counted.
+    pub behind_since: Option<Instant>,
 }
 
 /// The files of an engine. One thread looks after them; what it reads with is the first of the readers, and the others
@@ -174,7 +176,7 @@ impl Shard {
         self.let_go(now);
         self.send_home();
         self.paths.retain(|_, inode| self.tails.contains_key(inode));
-        self.tell();
+        self.tell(now);
     }
 
     /// These files have new content.
@@ -267,15 +269,17 @@ impl Shard {
     }
 
     /// Says how many files each input has open, and how far behind it is.
-    fn tell(&self) {
+    fn tell(&mut self, now: Instant) {
         let mut totals = vec![(0, 0); self.inputs.len()];
         for tail in self.tails.values() {
             totals[tail.input].0 += 1;
             totals[tail.input].1 += tail.lag();
         }
         let mut families = self.shared.families.lock();
-        for (input, (files, lag)) in self.inputs.iter().zip(totals) {
-            input.series.set_open(files, lag, &mut families);
+        for (input, (files, lag)) in self.inputs.iter_mut().zip(totals) {
+            input.behind_since = if lag > 0 { input.behind_since.or(Some(now)) } else { None };
+            let behind = input.behind_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            input.series.set_open(files, lag, behind, &mut families);
         }
     }
 }

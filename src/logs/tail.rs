@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::clock;
 use crate::logs::aside::{Moment, Search};
 use crate::logs::content::Content;
 use crate::logs::decoder::Decoder;
@@ -198,6 +199,7 @@ impl Tail {
         let chunk = &reader.buffer[marker.len()..read];
         let end = from + chunk.len() as u64;
         self.grow_head(end)?;
+        reader.counted.set_now(clock::Moment::read());
         let tally = reader.decoder.feed(chunk, &mut self.lines, &mut self.position.framing, &mut reader.counted);
         let (old, new) = (self.position.known.offset, end - self.lines.rest().len() as u64);
         if let Some(consumed) = new.checked_sub(from).and_then(|consumed| usize::try_from(consumed).ok()) {
@@ -319,6 +321,7 @@ impl Tail {
         if length == 0 {
             return;
         }
+        reader.counted.set_now(clock::Moment::read());
         let tally = reader.decoder.finish(&mut self.lines, &mut self.position.framing, &mut reader.counted);
         let mut commit = reader.shared.commit();
         commit.families.absorb(&mut reader.counted);

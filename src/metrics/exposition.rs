@@ -2,9 +2,7 @@
 //!
 //! Owns the negotiation. Knows nothing of HTTP servers; compression is a layer of theirs.
 
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
-
+use crate::metrics::Registry;
 use crate::metrics::text::from_open_metrics;
 
 /// A text format of the exposition.
@@ -12,7 +10,7 @@ use crate::metrics::text::from_open_metrics;
 pub enum Format {
     /// Prometheus text 0.0.4: what everything understands.
     Text,
-    /// OpenMetrics 1.0.0: exemplars and units.
+    /// OpenMetrics 1.0.0: exemplars, created timestamps and units.
     OpenMetrics,
 }
 
@@ -60,8 +58,7 @@ impl Format {
     /// # Errors
     /// When a collector refuses to write.
     pub fn write(self, registry: &Registry) -> Result<String, std::fmt::Error> {
-        let mut open_metrics = String::with_capacity(64 * 1024);
-        encode(&mut open_metrics, registry)?;
+        let open_metrics = registry.open_metrics()?;
         Ok(match self {
             Self::OpenMetrics => open_metrics,
             Self::Text => from_open_metrics(&open_metrics),

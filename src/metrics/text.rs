@@ -7,23 +7,32 @@
 use std::borrow::Cow;
 
 /// Rewrites an OpenMetrics exposition as Prometheus text 0.0.4: counters are named with `_total` in HELP and TYPE,
-/// `info` is a gauge, UNIT, EOF and exemplars are left out, unknown types become `untyped`.
+/// `info` is a gauge, UNIT, EOF, exemplars and created timestamps are left out, unknown types become `untyped`.
 #[must_use]
 pub fn from_open_metrics(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut pending_help: Option<&str> = None;
+    // The family whose samples may have a created timestamp among them.
+    let mut counting: Option<&str> = None;
     for line in open_metrics.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             // The name in HELP depends on the type, which the next line tells.
             pending_help = Some(help);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             write_head(&mut text, pending_help.take(), kind);
-        } else if !line.starts_with('#') && !line.is_empty() {
+            counting = kind.split_once(' ').filter(|(_, kind)| matches!(*kind, "counter" | "histogram")).map(|(name, _)| name);
+        } else if !line.starts_with('#') && !line.is_empty() && !is_created(line, counting) {
             text.push_str(without_exemplar(line));
             text.push('\n');
         }
     }
     text
+}
+
+/// Whether a sample says since when a series of this family counts.
+fn is_created(line: &str, family: Option<&str>) -> bool {
+    let rest = family.and_then(|family| line.strip_prefix(family)).and_then(|rest| rest.strip_prefix("_created"));
+    rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
 }
 
 fn write_head(text: &mut String, help: Option<&str>, kind: &str) {
@@ -79,6 +88,14 @@ mod tests {
         check(
             "# HELP d_seconds Time.\n# TYPE d_seconds histogram\n# UNIT d_seconds seconds\nd_seconds_bucket{le=\"1.0\"} 3 # {id=\"x\"} 0.5\n# EOF\n",
             "# HELP d_seconds Time.\n# TYPE d_seconds histogram\nd_seconds_bucket{le=\"1.0\"} 3\n",
+        );
+    }
+
+    #[test]
+    fn created_timestamps_are_left_out_and_a_gauge_of_that_name_is_not() {
+        check(
+            "# TYPE a counter\na_total 1\na_created 2.5\n# TYPE b histogram\nb_created{x=\"y\"} 2.5\n# TYPE a_created gauge\na_created 3\n",
+            "# TYPE a_total counter\na_total 1\n# TYPE b histogram\n# TYPE a_created gauge\na_created 3\n",
         );
     }
 

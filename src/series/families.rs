@@ -1,22 +1,30 @@
 //! The values: families of series, each with a cap; what goes beyond it is summed in the series `overflow`.
 //!
-//! Pure data. [`SharedFamilies`] is the one way in which threads share it and Prometheus reads it.
+//! Pure data: the owner says what time it is. [`SharedFamilies`] is the one way in which threads share it and Prometheus
+//! reads it.
 
 mod delta;
+mod exemplars;
+mod kept;
+mod pairs;
+mod shared;
+mod waits;
+mod write;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Moment;
 use crate::config::rules::{Metric, MetricKind};
-use crate::series::families::delta::{Pending, Touched};
+use crate::metrics::open_metrics::Exemplar;
+pub use crate::series::families::delta::Finish;
+use crate::series::families::delta::{Event, Pending, Touched};
+pub use crate::series::families::kept::FamiliesState;
+pub use crate::series::families::pairs::Unpaired;
+pub use crate::series::families::shared::{Limits, SharedFamilies};
+use crate::series::families::waits::{Pairing, Watch};
+pub use crate::series::families::waits::{PairsId, WatchId};
 
 /// The label value of the series that takes what is beyond the cap.
 pub const OVERFLOW: &str = "overflow";
@@ -27,6 +35,9 @@ pub struct Families {
     families: Vec<Family>,
     /// What was touched, where this is the delta of other families.
     touched: Option<Touched>,
+    pairings: Vec<Pairing>,
+    watches: Vec<Watch>,
+    now: Moment,
 }
 
 /// A family within its [`Families`].
@@ -47,7 +58,12 @@ struct Family {
     series: Vec<Series>,
     index: HashMap<Vec<String>, usize>,
     overflow: Option<usize>,
+    /// Updates that went to the series `overflow`.
     overflowed: u64,
+    /// Label values that were too long; `None` where the labels are closed sets.
+    too_long: Option<u64>,
+    /// Its rules are gone: it is neither exposed nor kept.
+    retired: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +73,10 @@ struct Series {
     /// A gauge that nobody has set, or that is known no longer, is not exposed: unknown is not zero.
     known: bool,
     pending: Pending,
+    /// Since when it counts, in milliseconds since the epoch; 0 where nobody knows.
+    created: i64,
+    /// One for each bucket, one for a counter; empty while there is none.
+    exemplars: Vec<Option<Exemplar>>,
 }
 
 /// What a series holds.
@@ -70,40 +90,37 @@ enum SeriesValue {
     },
 }
 
-/// The values of counters and histograms, to be kept over a restart.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct FamiliesState(Vec<FamilyState>);
-
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-struct FamilyState {
-    name: String,
-    label_names: Vec<String>,
-    bounds: Vec<f64>,
-    series: Vec<(Vec<String>, SeriesValue)>,
-    overflowed: u64,
-}
-
 /// A metric was declared twice in different ways.
 #[derive(Debug, thiserror::Error)]
 #[error("the metric {0} is declared twice with different types, buckets or labels")]
 pub struct DeclareError(String);
 
-/// Families that threads share and Prometheus reads.
-#[derive(Clone, Default)]
-pub struct SharedFamilies(Arc<Mutex<Families>>);
-
 // === impl Families ===
 
 impl Families {
+    /// Says what time it is: for series that are made from now on, for waits and for what is missed.
+    pub fn set_now(&mut self, now: Moment) {
+        self.now = now;
+    }
+
     /// Adds a family, or finds it where it has been added in the same way.
     ///
     /// # Errors
     /// When it has been added in another way.
     pub fn declare(&mut self, metric: &Metric, label_names: &[String]) -> Result<FamilyId, DeclareError> {
-        if let Some(position) = self.families.iter().position(|family| family.metric.name == metric.name) {
-            let family = &self.families[position];
-            let same = family.metric.kind == metric.kind && family.metric.buckets == metric.buckets && family.label_names == label_names;
-            return if same { Ok(FamilyId(position)) } else { Err(DeclareError(metric.name.clone())) };
+        let same = |family: &Family| {
+            family.metric.kind == metric.kind && family.metric.buckets == metric.buckets && family.label_names == label_names
+        };
+        let known = self.families.iter_mut().enumerate().filter(|(_, family)| family.metric.name == metric.name);
+        for (position, family) in known {
+            match (same(family), family.retired) {
+                (true, false) => {}
+                // A rule that comes back begins anew, as it would after a restart.
+                (true, true) => family.revive(metric, self.now),
+                (false, true) => continue,
+                (false, false) => return Err(DeclareError(metric.name.clone())),
+            }
+            return Ok(FamilyId(position));
         }
         self.families.push(Family {
             metric: metric.clone(),
@@ -112,20 +129,33 @@ impl Families {
             index: HashMap::new(),
             overflow: None,
             overflowed: 0,
+            too_long: None,
+            retired: false,
         });
         Ok(FamilyId(self.families.len() - 1))
     }
 
+    /// Takes the families of this name out of the exposition and of what is kept: their rules are gone.
+    pub fn retire(&mut self, metric: &str) {
+        self.families.iter_mut().filter(|family| family.metric.name == metric).for_each(|family| family.retired = true);
+    }
+
     /// The series with these label values, which is made where it is missing; past the cap, the series `overflow`.
     pub fn series(&mut self, family: FamilyId, labels: &[&str]) -> SeriesId {
-        let id = family.0;
+        self.series_since(family, labels, None)
+    }
+
+    /// The same; one that is made counts since `time`, which is that of the first record that counts into it.
+    pub fn series_since(&mut self, family: FamilyId, labels: &[&str], time: Option<i64>) -> SeriesId {
+        let (id, now) = (family.0, self.now.wall);
         let family = &mut self.families[id];
         // The key is looked up by value: a miss is rare, since callers keep what they found.
         let key: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
         if let Some(series) = family.index.get(&key) {
             return SeriesId { family: id, series: *series };
         }
-        let series = if family.series.len() < family.metric.series_limit { family.push(key) } else { family.overflow() };
+        let created = time.map_or(now, |time| time.min(now));
+        let series = if family.series.len() < family.metric.series_limit { family.push(key, created) } else { family.overflow(created) };
         let found = SeriesId { family: id, series };
         self.touch(found, 0, false);
         found
@@ -169,17 +199,29 @@ impl Families {
         self.touch(id, 1, false);
         let family = &mut self.families[id.family];
         family.note_overflow(id.series);
-        let position = family.metric.buckets.partition_point(|bound| *bound < amount);
+        let position = family.metric.bucket(amount);
         if let SeriesValue::Histogram { buckets, sum } = &mut family.series[id.series].value {
             buckets[position] += 1;
             *sum += amount;
         }
     }
 
+    /// A label value was too long, and counts as any other.
+    pub fn note_too_long(&mut self, family: FamilyId) {
+        if !self.defer(|| Event::TooLong(family)) {
+            *self.families[family.0].too_long.get_or_insert(0) += 1;
+        }
+    }
+
+    /// The labels of this family are no closed sets: how many values are too long is exposed from now on.
+    pub fn note_open_labels(&mut self, family: FamilyId) {
+        self.families[family.0].too_long.get_or_insert(0);
+    }
+
     /// The value of a counter or gauge, the count of a histogram. `None` where there is no such series.
     #[must_use]
     pub fn value(&self, metric: &str, labels: &[&str]) -> Option<f64> {
-        let family = self.families.iter().find(|family| family.metric.name == metric)?;
+        let family = self.families.iter().find(|family| family.metric.name == metric && !family.retired)?;
         let series = family.series.iter().find(|series| series.known && series.labels.iter().eq(labels.iter()))?;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         Some(match &series.value {
@@ -187,53 +229,47 @@ impl Families {
             SeriesValue::Histogram { buckets, .. } => buckets.iter().sum::<u64>() as f64,
         })
     }
-
-    /// What is to be kept over a restart: counters, histograms, and the gauges that are known.
-    #[must_use]
-    pub fn state(&self) -> FamiliesState {
-        FamiliesState(self.families.iter().map(Family::state).collect())
-    }
-
-    /// Takes values of an earlier run over. Returns the names of the metrics whose values could not be, because
-    /// they are declared in another way now.
-    pub fn restore(&mut self, state: FamiliesState) -> Vec<String> {
-        let mut lost = Vec::new();
-        for kept in state.0 {
-            let found = self.families.iter_mut().find(|family| family.metric.name == kept.name);
-            match found {
-                Some(family) if family.label_names == kept.label_names && family.metric.buckets == kept.bounds => family.restore(kept),
-                Some(_) => lost.push(kept.name),
-                // The rule is gone, and its metric with it.
-                None => {}
-            }
-        }
-        lost
-    }
 }
 
 // === impl Family ===
 
 impl Family {
-    fn push(&mut self, labels: Vec<String>) -> usize {
-        let value = match self.metric.kind {
-            MetricKind::Histogram => SeriesValue::Histogram { buckets: vec![0; self.metric.buckets.len() + 1], sum: 0.0 },
-            MetricKind::Counter | MetricKind::Gauge => SeriesValue::Single(0.0),
-        };
+    fn push(&mut self, labels: Vec<String>, created: i64) -> usize {
         self.series.push(Series {
             labels: labels.clone(),
-            value,
+            value: self.zero(),
             known: self.metric.kind != MetricKind::Gauge,
+            created,
+            exemplars: Vec::new(),
             pending: Pending::default(),
         });
         self.index.insert(labels, self.series.len() - 1);
         self.series.len() - 1
     }
 
-    fn overflow(&mut self) -> usize {
+    fn zero(&self) -> SeriesValue {
+        match self.metric.kind {
+            MetricKind::Histogram => SeriesValue::Histogram { buckets: vec![0; self.metric.buckets.len() + 1], sum: 0.0 },
+            MetricKind::Counter | MetricKind::Gauge => SeriesValue::Single(0.0),
+        }
+    }
+
+    fn revive(&mut self, metric: &Metric, now: Moment) {
+        self.metric = metric.clone();
+        (self.retired, self.overflowed) = (false, 0);
+        let (zero, known) = (self.zero(), metric.kind != MetricKind::Gauge);
+        for series in &mut self.series {
+            series.value.clone_from(&zero);
+            (series.known, series.created) = (known, now.wall);
+            series.exemplars.clear();
+        }
+    }
+
+    fn overflow(&mut self, created: i64) -> usize {
         if let Some(series) = self.overflow {
             return series;
         }
-        let series = self.push(vec![OVERFLOW.to_owned(); self.label_names.len()]);
+        let series = self.push(vec![OVERFLOW.to_owned(); self.label_names.len()], created);
         self.overflow = Some(series);
         series
     }
@@ -242,125 +278,6 @@ impl Family {
         if self.overflow == Some(series) {
             self.overflowed += 1;
         }
-    }
-
-    fn state(&self) -> FamilyState {
-        let kept = self.series.iter().filter(|series| series.known);
-        FamilyState {
-            name: self.metric.name.clone(),
-            label_names: self.label_names.clone(),
-            bounds: self.metric.buckets.clone(),
-            series: kept.map(|series| (series.labels.clone(), series.value.clone())).collect(),
-            overflowed: self.overflowed,
-        }
-    }
-
-    fn restore(&mut self, kept: FamilyState) {
-        self.overflowed = kept.overflowed;
-        for (labels, value) in kept.series {
-            let is_overflow = !labels.is_empty() && labels.iter().all(|label| label == OVERFLOW);
-            let position = match self.index.get(&labels) {
-                Some(position) => *position,
-                None if is_overflow => self.overflow(),
-                None => self.push(labels),
-            };
-            let series = &mut self.series[position];
-            if std::mem::discriminant(&series.value) == std::mem::discriminant(&value) {
-                series.value = value;
-                series.known = true;
-            }
-        }
-    }
-
-    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = match self.metric.kind {
-            MetricKind::Counter => MetricType::Counter,
-            MetricKind::Gauge => MetricType::Gauge,
-            MetricKind::Histogram => MetricType::Histogram,
-        };
-        // The encoder adds `_total` to counters by itself.
-        let name = if self.metric.kind == MetricKind::Counter {
-            self.metric.name.strip_suffix("_total").unwrap_or(&self.metric.name)
-        } else {
-            &self.metric.name
-        };
-        let help = format!("{}.", self.metric.help.replace('\\', "\\\\").replace('\n', "\\n"));
-        let mut metric = encoder.encode_descriptor(name, &help, None, kind)?;
-        let mut known = self.series.iter().filter(|series| series.known);
-        if self.label_names.is_empty() {
-            // The encoder would write empty braces for an empty set of labels.
-            return known.next().map_or(Ok(()), |series| self.encode_series(series, metric));
-        }
-        for series in known {
-            let labels: Vec<(&str, &str)> =
-                self.label_names.iter().map(String::as_str).zip(series.labels.iter().map(String::as_str)).collect();
-            self.encode_series(series, metric.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn encode_series(&self, series: &Series, mut sample: MetricEncoder<'_>) -> fmt::Result {
-        match &series.value {
-            SeriesValue::Histogram { buckets, sum } => {
-                let bounds = self.metric.buckets.iter().copied().chain([f64::INFINITY]);
-                let pairs: Vec<(f64, u64)> = bounds.zip(buckets.iter().copied()).collect();
-                sample.encode_histogram::<NoLabelSet>(*sum, buckets.iter().sum(), &pairs, None)
-            }
-            SeriesValue::Single(value) if self.metric.kind == MetricKind::Counter => ConstCounter::new(*value).encode(sample),
-            SeriesValue::Single(value) => ConstGauge::new(*value).encode(sample),
-        }
-    }
-}
-
-// === impl SharedFamilies ===
-
-impl SharedFamilies {
-    /// Shares families.
-    #[must_use]
-    pub fn new(families: Families) -> Self {
-        Self(Arc::new(Mutex::new(families)))
-    }
-
-    /// Locks them. A panic of another holder leaves values that are whole: each update is one assignment.
-    pub fn lock(&self) -> MutexGuard<'_, Families> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for SharedFamilies {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("SharedFamilies")
-    }
-}
-
-impl Collector for SharedFamilies {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.lock().families.iter().try_for_each(|family| family.encode(&mut encoder))
-    }
-}
-
-/// `bellwether_series_overflow_total` of several owners: one family, as the exposition demands.
-#[derive(Debug, Default)]
-pub struct Overflow(pub Vec<SharedFamilies>);
-
-impl Collector for Overflow {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Updates that went to the series `overflow`, because their metric has too many others.";
-        let mut metric = encoder.encode_descriptor("bellwether_series_overflow", help, None, MetricType::Counter)?;
-        let mut totals: Vec<(String, u64)> = Vec::new();
-        for owner in &self.0 {
-            for family in &owner.lock().families {
-                match totals.iter_mut().find(|(name, _)| *name == family.metric.name) {
-                    Some((_, total)) => *total += family.overflowed,
-                    None => totals.push((family.metric.name.clone(), family.overflowed)),
-                }
-            }
-        }
-        for (name, total) in &totals {
-            let labels = [("metric", name.as_str())];
-            ConstCounter::new(*total).encode(metric.encode_family(&labels)?)?;
-        }
-        Ok(())
     }
 }
 
@@ -375,8 +292,8 @@ mod tests {
     }
 
     fn exposition(families: Families) -> String {
-        let mut registry = prometheus_client::registry::Registry::default();
-        registry.register_collector(Box::new(SharedFamilies::new(families)));
+        let mut registry = crate::metrics::Registry::default();
+        registry.expose(SharedFamilies::new(families));
         crate::metrics::exposition::Format::Text.write(&registry).unwrap()
     }
 

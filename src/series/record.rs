@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::units::{Unit, parse_go_duration};
+use crate::units::{Unit, parse_quantity};
 
 /// The position of a field in the list that a rule set asks for.
 pub type FieldId = usize;
@@ -34,6 +34,11 @@ pub enum Value<'a> {
     Composite,
 }
 
+/// The value of the first of these fields that the record has.
+pub fn first<'a, R: Record>(record: &'a R, fields: &[FieldId]) -> Option<Value<'a>> {
+    fields.iter().map(|field| record.get(*field)).find(|value| !matches!(value, Value::Null))
+}
+
 // === impl Value ===
 
 impl Value<'_> {
@@ -53,7 +58,7 @@ impl Value<'_> {
         })
     }
 
-    /// The value in base units. A text may be a number or a duration that tells its own unit, such as `5m23s`.
+    /// The value in base units. A text may be a number, or tell its own unit, such as `5m23s` or `1.5 MB`.
     /// `None` for what is no finite number.
     #[must_use]
     pub fn quantity(&self, unit: Unit) -> Option<f64> {
@@ -64,7 +69,7 @@ impl Value<'_> {
             Self::Float(number) => unit.to_base(*number),
             Self::Text(text) => match text.trim().parse::<f64>() {
                 Ok(number) => unit.to_base(number),
-                Err(_) => parse_go_duration(text.trim())?,
+                Err(_) => parse_quantity(text.trim(), unit)?,
             },
             Self::Time(millis) => *millis as f64 / 1000.0,
             Self::Null | Self::Bool(_) | Self::Composite => return None,

@@ -10,12 +10,12 @@ use bellwether::config::collect::Collect;
 use bellwether::config::environment::Environment;
 use bellwether::config::stores::MongoStore;
 use bellwether::config::{Request, load};
+use bellwether::metrics::Registry;
 use bellwether::metrics::exposition::Format;
 use bellwether::secret::Secret;
 use bellwether::series::families::SharedFamilies;
 use mongodb::Database;
 use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
-use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

@@ -187,3 +187,67 @@ fn a_replay_needs_no_database_and_writes_an_exposition() {
     let missing = command().args(["logs", "replay", "--profile", "decisionbox", "/nonexistent.log"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(74));
 }
+
+#[test]
+fn what_waits_for_its_finish_and_since_when_a_series_counts_survive_a_kill() {
+    let logs = tempfile::tempdir().unwrap();
+    let file = logs.path().join("agent.log");
+    let setup = || {
+        Setup::default().config(&format!(
+            r#"
+state_dir: "${{BELLWETHER_STATE_DIR}}"
+logs:
+  inputs: [{{ name: agent, files: ["{}/*.log"], start: beginning }}]
+  rules:
+    - metric: app_job_duration_seconds
+      type: histogram
+      pair: {{ start: {{ message: started }}, finish: {{ message: done }}, key: job, expire: 2h }}
+      exemplar: {{ job: job }}
+      buckets: [60]
+      absent_after: 1h
+    - {{ metric: app_requests_total, type: counter, labels: {{ path: {{ field: path, path_template: true }} }} }}
+"#,
+            logs.path().display()
+        ))
+    };
+    let line = |message: &str, job: usize, second: usize| {
+        format!("{{\"msg\":\"{message}\",\"job\":\"j{job}\",\"path\":\"/{message}\",\"ts\":\"2026-04-04T09:00:{second:02}.5Z\"}}\n")
+    };
+    let created = |sidecar: &Sidecar| -> Vec<String> {
+        let text = sidecar.get_as("/metrics", "application/openmetrics-text; version=1.0.0").body;
+        text.lines().filter(|line| line.starts_with("app_") && line.contains("_created")).map(str::to_owned).collect()
+    };
+    let (mut folder, mut before): (Option<TempDir>, Vec<String>) = (None, Vec::new());
+    // Each process sees the starts of its own jobs and the finishes of those of the process before it.
+    for round in 0..5 {
+        let sidecar = folder.take().map_or_else(setup, |folder| setup().folder(folder)).start();
+        let text: String = (0..10).map(|job| line("started", round * 10 + job, round)).collect();
+        append(&file, &text);
+        if round > 0 {
+            let text: String = (0..10).map(|job| line("done", (round - 1) * 10 + job, round + 1)).collect();
+            append(&file, &text);
+        }
+        let (finished, open) = (f64::from(u32::try_from(round * 10).unwrap()), 10.0);
+        wait_for(&sidecar, "app_job_duration_seconds_count", finished);
+        wait_for(&sidecar, "app_job_open", open);
+        wait_for(&sidecar, "app_job_duration_seconds_sum", finished * 2.0);
+        for reason in ["expired", "evicted", "restarted", "unmatched"] {
+            assert_eq!(sidecar.value(&format!("app_job_unpaired_total{{reason=\"{reason}\"}}")), Some(0.0), "{reason}");
+        }
+        // It has an hour from the very first start on, however old the lines are.
+        wait_for(&sidecar, "app_job_absent", 0.0);
+        let now = created(&sidecar);
+        assert!(now.len() >= before.len() && before.iter().all(|line| now.contains(line)), "{before:#?} {now:#?}");
+        assert!(now.contains(&"app_requests_created{path=\"/started\"} 1775293200.500".to_owned()), "{now:#?}");
+        before = now;
+        if round == 4 {
+            let text = sidecar.get_as("/metrics", "application/openmetrics-text; version=1.0.0").body;
+            assert!(text.contains("app_job_duration_seconds_bucket{le=\"60.0\"} 40 # {job=\"j"), "{text}");
+        }
+        // A state that has been written; what came since then is read again.
+        let failures = "bellwether_log_snapshot_failures_total";
+        eventually("a snapshot", || sidecar.value("bellwether_log_snapshot_timestamp_seconds"), |seen| seen.is_some_and(|seen| seen > 0.0));
+        assert_eq!(sidecar.value(failures), Some(0.0));
+        folder = Some(sidecar.kill());
+    }
+}

@@ -17,6 +17,7 @@ mod health_network;
 mod lint;
 mod listener;
 mod logs;
+mod logs_diagnose;
 mod metrics;
 mod mongod;
 mod namespace;

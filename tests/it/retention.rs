@@ -4,12 +4,12 @@ use bellwether::clock::Now;
 use bellwether::config::environment::Environment;
 use bellwether::config::retention::{Policy, Retention};
 use bellwether::config::{Request, load};
+use bellwether::metrics::Registry;
 use bellwether::metrics::exposition::Format;
 use bellwether::retention::{Guard, KeepReason, Plan, TtlObserver, plan, read_facts};
 use bellwether::store::mongodb::{Mongo, Purpose};
 use mongodb::bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
 use mongodb::{Database, IndexModel};
-use prometheus_client::registry::Registry;
 
 use crate::mongod::{Mongod, profile, profiled};
 

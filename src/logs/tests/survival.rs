@@ -137,7 +137,7 @@ fn a_torn_snapshot_falls_back_to_the_one_before() {
     bench.append("app.log", lines(4..5));
     bench.kill();
     bench.look().check(5, 0, 0);
-    let mut registry = prometheus_client::registry::Registry::default();
+    let mut registry = crate::metrics::Registry::default();
     bench.engine.register(&mut registry);
     let text = crate::metrics::exposition::Format::Text.write(&registry).unwrap();
     assert!(text.contains("bellwether_log_snapshot_failures_total 1\n"), "{text}");

@@ -2,8 +2,9 @@
 //!
 //! A delta has the same families as those that it was made from, so a rule finds its series in either by the same
 //! number. It remembers what it touched: taking it over costs as much as there is news, however many series there are.
+//! What concerns more than one series, such as a finish whose start another thread may have seen, is decided only then.
 
-use crate::series::families::{Families, FamilyId, SeriesId, SeriesValue};
+use crate::series::families::{Families, FamilyId, PairsId, SeriesId, SeriesValue, WatchId};
 
 /// What a delta remembers of a series.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,9 +19,36 @@ pub(super) struct Pending {
     home: Option<usize>,
 }
 
-/// The series that were touched.
+/// What is decided by those that take over, in its order.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Start { pairs: PairsId, key: u128, time: Option<i64> },
+    Finish(Finish),
+    Saw { watch: WatchId, time: i64 },
+    TooLong(FamilyId),
+}
+
+/// A finish, and where its duration goes to.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// Which pair.
+    pub pairs: PairsId,
+    /// What it has in common with its start.
+    pub key: u128,
+    /// The record's own time, in milliseconds since the epoch.
+    pub time: Option<i64>,
+    /// The histogram.
+    pub series: SeriesId,
+    /// The labels of its exemplar; none where it has none.
+    pub exemplar: Vec<(String, String)>,
+}
+
+/// The series that were touched, and what else has happened.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Touched(Vec<SeriesId>);
+pub(super) struct Touched {
+    series: Vec<SeriesId>,
+    events: Vec<Event>,
+}
 
 // === impl Families ===
 
@@ -28,11 +56,13 @@ impl Families {
     /// The same families and series with nothing counted in them, to be counted into by one thread.
     #[must_use]
     pub fn delta(&self) -> Self {
-        let mut delta = Self { families: self.families.clone(), touched: Some(Touched::default()) };
+        let families = self.families.clone();
+        let mut delta = Self { families, touched: Some(Touched::default()), now: self.now, ..Self::default() };
         for family in &mut delta.families {
             family.overflowed = 0;
             for (position, series) in family.series.iter_mut().enumerate() {
                 series.value.clear();
+                series.exemplars.clear();
                 series.pending = Pending { home: Some(position), ..Pending::default() };
             }
         }
@@ -41,8 +71,9 @@ impl Families {
 
     /// Takes over what a delta of these families has counted, and leaves it empty.
     pub fn absorb(&mut self, delta: &mut Self) {
-        let Self { families, touched: Some(Touched(touched)) } = delta else { return };
-        for SeriesId { family: id, series } in touched.drain(..) {
+        let Self { families, touched: Some(touched), now, .. } = delta else { return };
+        *now = self.now;
+        for SeriesId { family: id, series } in touched.series.drain(..) {
             let family = &mut families[id];
             // The cap is that of the families that take over: what overflows is counted where it goes to.
             family.overflowed = 0;
@@ -51,7 +82,7 @@ impl Families {
                 Some(home) => home,
                 None => {
                     let labels: Vec<&str> = series.labels.iter().map(String::as_str).collect();
-                    self.series(FamilyId(id), &labels).series
+                    self.series_since(FamilyId(id), &labels, Some(series.created)).series
                 }
             };
             let pending = std::mem::replace(&mut series.pending, Pending { home: Some(home), ..Pending::default() });
@@ -62,12 +93,36 @@ impl Families {
             let target = &mut own.series[home];
             target.known |= pending.updates > 0;
             target.value.take_over(&mut series.value, pending.is_set);
+            target.take_exemplars(series);
         }
+        for event in touched.events.drain(..) {
+            match event {
+                Event::Start { pairs, key, time } => self.start(pairs, key, time),
+                Event::Finish(finish) => {
+                    let SeriesId { family, series } = finish.series;
+                    let series = families[family].series[series].pending.home.unwrap_or(series);
+                    self.finish(Finish { series: SeriesId { family, series }, ..finish });
+                }
+                Event::Saw { watch, time } => self.saw(watch, Some(time)),
+                Event::TooLong(family) => self.note_too_long(family),
+            }
+        }
+    }
+
+    /// Leaves something to those that take this over, where this is a delta. Whether it is.
+    pub(super) fn defer(&mut self, event: impl FnOnce() -> Event) -> bool {
+        let Some(touched) = &mut self.touched else { return false };
+        match (touched.events.last_mut(), event()) {
+            // The same is seen over and over again: the latest time counts.
+            (Some(Event::Saw { watch, time }), Event::Saw { watch: other, time: later }) if *watch == other => *time = later.max(*time),
+            (_, event) => touched.events.push(event),
+        }
+        true
     }
 
     /// Notes in a delta that a series gets a value.
     pub(super) fn touch(&mut self, id: SeriesId, updates: u32, is_set: bool) {
-        let Some(Touched(touched)) = &mut self.touched else { return };
+        let Some(Touched { series: touched, .. }) = &mut self.touched else { return };
         let pending = &mut self.families[id.family].series[id.series].pending;
         pending.updates += updates;
         pending.is_set |= is_set;
