@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Kills the sidecar again and again while a log is written and rotated, and compares its counters with the truth.
 
+The log is rotated in every way there is: renamed, renamed and compressed, copied and cut off, deleted. What a reader cannot
+know, the writer waits for: it deletes only what has been counted and kept.
+
     scripts/soak_logs.py BINARY [KILLS] [SEED]
 
 Every line carries its level, every tenth a duration. After each kill -9 the sidecar starts again on the same state; now
@@ -9,6 +12,7 @@ two looks a counter must not go back. Exits with 1 at the first difference; SOAK
 logs, the state and what the sidecar said.
 """
 
+import gzip
 import os
 import random
 import shutil
@@ -40,7 +44,7 @@ def free_port():
 
 
 class Writer(threading.Thread):
-    """Appends whole and half lines at its own pace and rotates by renaming; knows how many lines are complete."""
+    """Appends whole and half lines at its own pace and rotates in many ways; knows how many lines are complete."""
 
     def __init__(self, folder, chance):
         super().__init__(daemon=True)
@@ -48,6 +52,7 @@ class Writer(threading.Thread):
         self.path = os.path.join(folder, "agent.log")
         self.written = {"info": 0, "warn": 0, "error": 0}
         self.timed = self.rotations = 0
+        self.kinds = {"rename": 0, "compress": 0, "copy": 0, "delete": 0}
         self.lock, self.running, self.paused = threading.Lock(), True, threading.Event()
         self.file = open(self.path, "ab", buffering=0)
 
@@ -64,7 +69,8 @@ class Writer(threading.Thread):
             fields = ""
             if self.chance.random() < 0.1:
                 fields, self.timed = ',"msg":"timed","duration":"%dms"' % self.chance.randrange(1, 200_000), self.timed + 1
-            line = b'{"level":"%s","ts":"2026-04-04T09:00:00Z"%s}\n' % (level.encode(), fields.encode())
+            # No two lines are alike, as their times see to in a real log: content is told apart by what is in it.
+            line = b'{"level":"%s","n":%d%s}\n' % (level.encode(), sum(self.written.values()), fields.encode())
             cut = self.chance.randrange(len(line)) if self.chance.random() < 0.3 else len(line)
             # Two writes, so that a kill can come between the halves of a line.
             self.file.write(line[:cut])
@@ -75,16 +81,45 @@ class Writer(threading.Thread):
 
     def rotate(self):
         self.rotations += 1
-        os.rename(self.path, f"{self.path}.{self.rotations}")
+        kind = self.chance.choice(["rename", "compress", "copy"])
+        self.kinds[kind] += 1
+        aside = f"{self.path}.{self.rotations}"
+        if kind == "copy":
+            # Like logrotate with copytruncate, but nothing is written in between: that would be lost for any reader.
+            shutil.copyfile(self.path, aside)
+            self.file.truncate(0)
+        else:
+            os.rename(self.path, aside)
+            if kind == "rename" and self.chance.random() < 0.5:
+                self.file.write(b'{"level":"info"}\n')  # a late writer
+                self.written["info"] += 1
+            self.reopen()
+        if kind == "compress" or self.chance.random() < 0.3:
+            self.compress(aside)
+        # Long enough that a sidecar which was killed many times in a row still finds all of them.
+        for old in (f"{self.path}.{self.rotations - 300}", f"{self.path}.{self.rotations - 300}.gz"):
+            if os.path.exists(old):
+                os.remove(old)
+
+    def compress(self, path):
+        times = os.stat(path)
+        with open(path, "rb") as plain, gzip.open(f"{path}.tmp", "wb", compresslevel=1) as packed:
+            shutil.copyfileobj(plain, packed)
         if self.chance.random() < 0.5:
-            self.file.write(b'{"level":"info"}\n')  # a late writer
-            self.written["info"] += 1
+            os.utime(f"{path}.tmp", ns=(times.st_atime_ns, times.st_mtime_ns))
+        os.rename(f"{path}.tmp", f"{path}.gz")
+        os.remove(path)
+
+    def delete(self):
+        """Everything in it has been counted and kept."""
+        self.rotations += 1
+        self.kinds["delete"] += 1
+        os.remove(self.path)
+        self.reopen()
+
+    def reopen(self):
         self.file.close()
         self.file = open(self.path, "ab", buffering=0)
-        # Long enough that a sidecar which was killed many times in a row still finds all of them.
-        old = f"{self.path}.{self.rotations - 300}"
-        if os.path.exists(old):
-            os.remove(old)
 
 
 def scrape(port):
@@ -107,7 +142,7 @@ def differences(values, writer):
     return {series: (values.get(series), count) for series, count in truth.items() if values.get(series) != count}
 
 
-def settle(port, writer):
+def settle(port, writer, delete=False):
     """Lets the sidecar catch up with a writer that is paused; what still differs then, and what was counted."""
     writer.paused.set()
     with writer.lock:
@@ -116,6 +151,9 @@ def settle(port, writer):
             values = scrape(port)
             wrong = differences(values, writer) if values is not None else {"/metrics": "no answer"}
             if not wrong or time.monotonic() > end:
+                if delete and not wrong:
+                    time.sleep(2)  # at most a second until it is kept
+                    writer.delete()
                 writer.paused.clear()
                 return wrong, values or {}
             time.sleep(0.02)
@@ -156,7 +194,7 @@ def main():
                     writer.burst()
                     writer.paused.set()
                     writer.start()
-                wrong, values = settle(port, writer)
+                wrong, values = settle(port, writer, delete=kill % 50 == 0)
                 compared += 1
                 if wrong:
                     fail(folder, process, writer, f"after {kill} kills, seed {seed}: counted and written differ: {wrong}")
@@ -169,7 +207,7 @@ def main():
             if kill % 100 == 0:
                 print(f"{kill} kills, {sum(writer.written.values())} lines, {writer.rotations} rotations: equal", flush=True)
         writer.running = False
-        print(f"{kills} kills -9, {sum(writer.written.values())} lines, {writer.rotations} rotations, {compared} comparisons: all equal; seed {seed}")
+        print(f"{kills} kills -9, {sum(writer.written.values())} lines, {writer.rotations} rotations {writer.kinds}, {compared} comparisons: all equal; seed {seed}")
 
 
 main()

@@ -23,7 +23,7 @@ use crate::logs::state::{Saved, Shared};
 use crate::logs::stream::door::Door;
 use crate::logs::stream::pump::{Entrance, Pump, Source};
 use crate::logs::stream::tee::{Output, Tee};
-use crate::logs::watch::{Bell, Watch};
+use crate::logs::watch::{Bell, Watch, WatchMetrics};
 use crate::runtime::latch::Latch;
 use crate::runtime::supervise::PartResult;
 use crate::series::families::{DeclareError, Families, SharedFamilies};
@@ -33,6 +33,11 @@ use crate::series::rules::RuleSet;
 const SWEEP: Duration = Duration::from_secs(1);
 /// A folder in which files come and go all the time is looked at no more often than this.
 const SWEEP_AT_MOST: Duration = Duration::from_millis(20);
+/// With many files a sweep takes its time. It may have 1/400 of all time where the kernel reports what changes, 1/50
+/// where it does not, and 1/10 while files come and go.
+const SHARES: [u32; 3] = [400, 50, 10];
+/// A sweep is never further away than this.
+const SWEEP_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// Why the engine cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,7 @@ pub struct Engine {
     pumps: Vec<Pump>,
     pub(super) keeper: Option<Keeper>,
     metrics: SnapshotMetrics,
+    watching: WatchMetrics,
     caught_up: Latch,
 }
 
@@ -135,7 +141,17 @@ impl Engine {
         let shared = Arc::new(Shared::new(families, done));
         let streams = Pump::new(decoder.clone(), sources, entrances);
         let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config, positions);
-        Ok(Self { shared, shard, streams, child, pumps: Vec::new(), keeper, metrics, caught_up: Latch::default() })
+        Ok(Self {
+            shared,
+            shard,
+            streams,
+            child,
+            pumps: Vec::new(),
+            keeper,
+            metrics,
+            watching: WatchMetrics::default(),
+            caught_up: Latch::default(),
+        })
     }
 
     /// Reads a stream of the command, for which the configuration has an input, and passes it on.
@@ -162,6 +178,7 @@ impl Engine {
     /// Registers the metrics that are not among [`Engine::families`].
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+        self.watching.register(registry);
     }
 
     /// Is set once all files that were there at the start have been read to their end: from then on the counters are
@@ -176,7 +193,7 @@ impl Engine {
     /// # Errors
     /// None of its own: what goes wrong with a file or with the disk is counted and tried again.
     pub fn run(self, stop: CancellationToken) -> PartResult {
-        let Self { shared, mut shard, streams, mut pumps, mut keeper, caught_up, .. } = self;
+        let Self { shared, mut shard, streams, mut pumps, mut keeper, watching, caught_up, .. } = self;
         if !streams.is_empty() {
             pumps.push(streams);
         }
@@ -196,7 +213,7 @@ impl Engine {
                 scope.spawn(move || pump.run(shared, &|| bell.is_stopping()));
             }
             let stops = StopOnDrop(&shared, &bell);
-            read_files(&mut shard, &bell, &caught_up);
+            read_files(&mut shard, &bell, Watch::new(&bell, watching), &caught_up);
             drop(stops);
         });
         if let Some(keeper) = &mut keeper {
@@ -230,21 +247,47 @@ fn open_state(config: &Logs, folder: Option<&Path>, metrics: &SnapshotMetrics) -
     Ok((Some(keeper), saved))
 }
 
+/// How long to wait from one sweep to the next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Pace {
+    /// Where nothing asks for one.
+    regular: Duration,
+    /// Where files have come or gone.
+    wanted: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { regular: SWEEP, wanted: SWEEP_AT_MOST }
+    }
+}
+
+impl Pace {
+    /// By what the last sweep has cost, and whether the kernel leaves changes out.
+    fn after(cost: Duration, is_blind: bool) -> Self {
+        let [seeing, blind, wanted] = SHARES;
+        let share = if is_blind { blind } else { seeing };
+        Self { regular: (cost * share).clamp(SWEEP, SWEEP_AT_LEAST), wanted: (cost * wanted).clamp(SWEEP_AT_MOST, SWEEP_AT_LEAST) }
+    }
+}
+
 /// Sweeps, reads, waits; until the bell says stop, and then once more.
-fn read_files(shard: &mut Shard, bell: &Bell, caught_up: &Latch) {
-    let mut watch = Watch::new(bell);
+fn read_files(shard: &mut Shard, bell: &Bell, mut watch: Watch, caught_up: &Latch) {
     let mut swept: Option<Instant> = None;
     let (mut wants_sweep, mut is_busy) = (true, false);
+    let mut pace = Pace::default();
     loop {
         let now = Instant::now();
-        let since = swept.map_or(SWEEP, |swept| now.saturating_duration_since(swept));
-        if since >= SWEEP || (wants_sweep && since >= SWEEP_AT_MOST) {
+        let since = swept.map_or(pace.regular, |swept| now.saturating_duration_since(swept));
+        if since >= pace.regular || (wants_sweep && since >= pace.wanted) {
             let listing = shard.list();
+            let cost = now.elapsed();
             watch.follow(&listing.folders);
             // What came between the look and the watch would be seen only a second later.
             let listing = if swept.is_none() { shard.list() } else { listing };
             shard.sweep(listing, now);
             (swept, wants_sweep, is_busy) = (Some(now), shard.is_outdated(), true);
+            pace = Pace::after(cost, watch.is_blind());
         }
         if is_busy {
             is_busy = shard.read(now);
@@ -254,8 +297,8 @@ fn read_files(shard: &mut Shard, bell: &Bell, caught_up: &Latch) {
         }
         let limit = match (is_busy, wants_sweep) {
             (true, _) => Duration::ZERO,
-            (false, true) => SWEEP_AT_MOST,
-            (false, false) => SWEEP.saturating_sub(swept.map_or(SWEEP, |swept| swept.elapsed())),
+            (false, true) => pace.wanted.saturating_sub(swept.map_or(pace.wanted, |swept| swept.elapsed())).max(SWEEP_AT_MOST),
+            (false, false) => pace.regular.saturating_sub(swept.map_or(pace.regular, |swept| swept.elapsed())),
         };
         let rung = bell.wait(limit);
         if rung.stop {
@@ -271,4 +314,22 @@ fn read_files(shard: &mut Shard, bell: &Bell, caught_up: &Latch) {
     let now = Instant::now();
     shard.sweep(shard.list(), now);
     while now.elapsed() < SWEEP && shard.read(now) {}
+}
+
+#[cfg(test)]
+mod pace_tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_that_costs_much_comes_less_often() {
+        let pace = |millis, is_blind| {
+            let Pace { regular, wanted } = Pace::after(Duration::from_millis(millis), is_blind);
+            (regular.as_millis(), wanted.as_millis())
+        };
+        // A hundred files, ten thousand, a million.
+        assert_eq!(pace(1, false), (1000, 20));
+        assert_eq!(pace(40, false), (16_000, 400));
+        assert_eq!(pace(40, true), (2000, 400));
+        assert_eq!(pace(60_000, false), (60_000, 60_000));
+    }
 }

@@ -39,6 +39,13 @@ impl Keeper {
         (Self { snapshots, inputs, metrics, is_failing: false }, saved)
     }
 
+    /// How many snapshots failed.
+    #[cfg(test)]
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.metrics.failures.get()
+    }
+
     /// Writes snapshots until the stop. The one that belongs to the stop is not written here.
     pub fn run(&mut self, shared: &Shared) {
         let mut last = Instant::now();

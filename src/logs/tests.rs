@@ -5,6 +5,7 @@ mod histories;
 mod live;
 mod put_aside;
 mod rotation;
+mod scenarios;
 mod survival;
 mod threads;
 
@@ -140,6 +141,14 @@ impl Bench {
         self.value("bellwether_log_lost_bytes_total", &["app"])
     }
 
+    fn repaired(&self, repair: &str) -> u64 {
+        self.value("bellwether_log_repaired_total", &["app", repair])
+    }
+
+    fn snapshot_failures(&self) -> u64 {
+        self.engine.keeper.as_ref().unwrap().failures()
+    }
+
     fn troubles(&self, reason: &str) -> u64 {
         self.value("bellwether_log_file_errors_total", &["app", reason])
     }
@@ -164,4 +173,26 @@ fn descriptors(path: &Path) -> usize {
     let links = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     let name = path.display().to_string();
     links.filter(|link| link.display().to_string().starts_with(&name)).count()
+}
+
+/// Root may read everything, so the test runs once more as somebody else, from a copy that everybody may run.
+fn as_nobody(test: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    for path in [folder.path(), &program] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let output = std::process::Command::new(&program)
+        .args(["--exact", test])
+        .env("TMPDIR", folder.path())
+        .current_dir(folder.path())
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }

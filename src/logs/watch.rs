@@ -11,8 +11,14 @@ use std::time::Duration;
 use notify::event::{EventKind, ModifyKind};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
 use crate::logs::file::{Inode, Seen};
 
+/// File systems on which others may write without our kernel knowing: NFS, SMB, Ceph, 9P and those in user space.
+const REMOTE: [u32; 7] = [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x00C3_6400, 0x0102_1997, 0x6573_5546];
 /// More files than this that have changed between two looks are found by a sweep.
 const MAX_PATHS: usize = 4096;
 
@@ -43,6 +49,14 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     folders: HashMap<PathBuf, Inode>,
     warned: bool,
+    metrics: WatchMetrics,
+}
+
+/// How well files are watched.
+#[derive(Clone, Debug, Default)]
+pub struct WatchMetrics {
+    unwatched: Gauge,
+    overflows: Counter,
 }
 
 // === impl Bell ===
@@ -114,19 +128,33 @@ impl From<Bell> for std::task::Waker {
 impl Watch {
     /// Begins to watch nothing. Without the kernel's help files are looked at every second.
     #[must_use]
-    pub fn new(bell: &Bell) -> Self {
-        let bell = bell.clone();
+    pub fn new(bell: &Bell, metrics: WatchMetrics) -> Self {
+        let (bell, overflows) = (bell.clone(), metrics.overflows.clone());
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-            Ok(event) => bell.event(event),
+            Ok(event) => {
+                if event.need_rescan() {
+                    overflows.inc();
+                }
+                bell.event(event);
+            }
             Err(_) => bell.ring(|rung| rung.sweep = true),
         });
         let watcher = watcher.inspect_err(warn).ok();
-        Self { warned: watcher.is_none(), watcher, folders: HashMap::new() }
+        Self { warned: watcher.is_none(), watcher, folders: HashMap::new(), metrics }
+    }
+
+    /// Whether something may change without a word of the kernel's.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.metrics.unwatched.get() > 0
     }
 
     /// Watches exactly these folders.
     pub fn follow(&mut self, folders: &BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(watcher) = &mut self.watcher else {
+            self.metrics.unwatched.set(i64::try_from(folders.len()).unwrap_or(i64::MAX));
+            return;
+        };
         self.folders.retain(|folder, _| {
             let keep = folders.contains(folder);
             if !keep {
@@ -135,8 +163,10 @@ impl Watch {
             }
             keep
         });
+        let mut unwatched = 0;
         for folder in folders {
             let Some(inode) = inode_of(folder) else { continue };
+            unwatched += i64::from(is_remote(folder));
             if self.folders.get(folder) == Some(&inode) {
                 continue;
             }
@@ -144,14 +174,33 @@ impl Watch {
                 Ok(()) => {
                     self.folders.insert(folder.clone(), inode);
                 }
-                Err(error) if !self.warned => {
-                    self.warned = true;
-                    warn(&error);
+                Err(error) => {
+                    unwatched += 1;
+                    if !std::mem::replace(&mut self.warned, true) {
+                        warn(&error);
+                    }
                 }
-                Err(_) => {}
             }
         }
+        self.metrics.unwatched.set(unwatched);
     }
+}
+
+// === impl WatchMetrics ===
+
+impl WatchMetrics {
+    /// Exposes them.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Folders of logs whose changes the kernel does not report, so that they are looked at again and again";
+        registry.register("bellwether_log_unwatched_folders", help, self.unwatched.clone());
+        let help = "How often the kernel had more changes of log folders to report than it could keep; all files were looked at then";
+        registry.register("bellwether_log_watch_overflows", help, self.overflows.clone());
+    }
+}
+
+fn is_remote(folder: &Path) -> bool {
+    // The numbers have 32 bits; their type has another width on some machines.
+    rustix::fs::statfs(folder).is_ok_and(|system| REMOTE.iter().any(|remote| i64::from(*remote) == i64::from(system.f_type) & 0xFFFF_FFFF))
 }
 
 fn inode_of(folder: &Path) -> Option<Inode> {
@@ -160,4 +209,27 @@ fn inode_of(folder: &Path) -> Option<Inode> {
 
 fn warn(error: &notify::Error) {
     tracing::warn!(%error, "the kernel does not report changes of some log folders, so they are looked at every second; raise fs.inotify.max_user_watches");
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::Flag;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_that_was_full_is_made_good_by_a_sweep() {
+        let bell = Bell::default();
+        bell.event(Event::new(EventKind::Other).set_flag(Flag::Rescan));
+        let rung = bell.wait(Duration::ZERO);
+        assert!(rung.sweep && rung.paths.is_empty());
+        // And so is a storm of changes: what is remembered of it is bounded.
+        let changed = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
+        for number in 0..2 * MAX_PATHS {
+            bell.event(Event::new(changed).add_path(PathBuf::from(format!("/logs/{number}.log"))));
+        }
+        let rung = bell.wait(Duration::ZERO);
+        assert!(rung.sweep);
+        assert_eq!(rung.paths.len(), MAX_PATHS);
+    }
 }

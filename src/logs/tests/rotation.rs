@@ -57,21 +57,6 @@ fn a_rename_loses_nothing_and_late_writers_are_heard() {
 }
 
 #[test]
-fn two_renames_between_two_looks() {
-    let mut bench = Bench::new();
-    bench.append("app.log", lines(0..1));
-    bench.look();
-    bench.append("app.log", lines(1..2));
-    bench.rename("app.log", "app.log.1");
-    bench.append("app.log", lines(2..4));
-    bench.rename("app.log.1", "app.log.2");
-    bench.rename("app.log", "app.log.1");
-    bench.append("app.log", lines(4..5));
-    bench.look().check(5, 2, 0);
-    bench.pass_grace().check(5, 2, 0);
-}
-
-#[test]
 fn a_pattern_may_match_rotated_files_too() {
     let mut bench = Bench::with("app.log*", Start::Beginning);
     for round in 0..4 {
@@ -113,16 +98,6 @@ fn a_truncated_file_is_read_from_its_begin() {
     bench.append("app.log", lines(5..7));
     bench.look().check(7, 0, 1);
     assert_eq!(bench.lost(), 0);
-}
-
-#[test]
-fn a_truncated_file_that_has_regrown_is_read_from_its_begin() {
-    let mut bench = Bench::new();
-    bench.append("app.log", lines(0..5));
-    bench.look();
-    OpenOptions::new().write(true).open(bench.path("app.log")).unwrap().set_len(0).unwrap();
-    bench.append("app.log", lines(5..15));
-    bench.look().check(15, 0, 1);
 }
 
 #[test]
@@ -249,70 +224,6 @@ fn a_link_to_nowhere_and_a_link_that_is_turned() {
     bench.look().check(5, 1, 0);
     first.write_all(lines(5..6).as_bytes()).unwrap();
     bench.pass_grace().check(6, 1, 0);
-}
-
-#[test]
-fn a_file_that_may_not_be_read_is_tried_again() {
-    use std::os::unix::fs::PermissionsExt as _;
-    if rustix::process::geteuid().is_root() {
-        return as_nobody("logs::tests::rotation::a_file_that_may_not_be_read_is_tried_again");
-    }
-    let mut bench = Bench::new();
-    bench.append("app.log", lines(0..2));
-    fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0o000)).unwrap();
-    bench.look().look().check(0, 0, 0);
-    assert_eq!(bench.troubles("permission"), 1);
-    fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0o600)).unwrap();
-    bench.look().check(2, 0, 0);
-    assert_eq!(bench.troubles("permission"), 1);
-}
-
-/// Root may read everything, so the test runs once more as somebody else, from a copy that everybody may run.
-fn as_nobody(test: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::os::unix::process::CommandExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    for path in [folder.path(), &program] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    let output = std::process::Command::new(&program)
-        .args(["--exact", test])
-        .env("TMPDIR", folder.path())
-        .current_dir(folder.path())
-        .uid(65_534)
-        .gid(65_534)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
-fn parts_of_a_container_line_are_joined_over_a_rotation() {
-    let mut bench = Bench::new();
-    let line = lines(0..1);
-    let (begin, end) = line.trim_end().split_at(30);
-    bench.append("app.log", format!("2026-04-04T09:00:01.733456789Z stderr P {begin}\n"));
-    bench.look().check(0, 0, 0);
-    bench.rename("app.log", "app.log.20260404-090001");
-    bench.append("app.log", format!("2026-04-04T09:00:01.733456799Z stderr F {end}\n"));
-    bench.look().check(1, 1, 0);
-    bench.pass_grace().check(1, 1, 0);
-}
-
-#[test]
-fn a_line_may_have_the_longest_length_and_no_more() {
-    let mut bench = Bench::new();
-    let max = bench.config.max_line;
-    let line = |length: usize| {
-        let begin = "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"x\":\"";
-        format!("{begin}{}\"}}\n", "x".repeat(length - begin.len() - 2))
-    };
-    bench.append("app.log", line(max) + &line(max + 1) + &lines(0..1));
-    bench.look();
-    assert_eq!((bench.outcome("record"), bench.outcome("too_long")), (2, 1));
 }
 
 #[test]

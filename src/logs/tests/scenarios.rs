@@ -1,0 +1,557 @@
+//! The scenarios in which log readers lose or double lines, one test each, with the exact value of every counter.
+//!
+//! | number | what happens | where |
+//! |---|---|---|
+//! | T01–T03 | a late writer after a rename; several renames between two looks | here |
+//! | T04–T07 | copied and cut off: with and without `O_APPEND`, regrown, while stopped | here |
+//! | T08–T10 | renamed, compressed, inode used again, while stopped | here |
+//! | T11–T16 | half lines, equal files, tiny files, links, parts of container lines | here |
+//! | T17 | kill -9 under load | `tests/it/logs.rs`, and a thousand times by `just soak-logs` |
+//! | T18 | a state that is torn, empty, changed, of another version; a full disk; a failing one | here, `series::snapshot` |
+//! | T19 | a state folder that is read only, or has another owner | `app::state_dir` |
+//! | T20, T21 | a reload under load, and one with a bad rule | `tests/it` (rules) |
+//! | T22–T24 | an attack with labels, an idle series, the first increment | `series::families` |
+//! | T25–T28 | a scrape while lines come; long, bad and malformed lines | here |
+//! | T29–T33 | too few watches, idle files, deletion, permission, clocks | here, `logs::watch` |
+//! | T34 | the standard input ends | `live`, `tests/it/logs.rs` |
+//! | T35 | random histories against a model | `histories` |
+//! | T36 | rules proposed for an unknown log | `tests/it` (command line) |
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+/// Cuts a file off, as `> file` does.
+fn cut_off(bench: &Bench, name: &str) {
+    OpenOptions::new().write(true).open(bench.path(name)).unwrap().set_len(0).unwrap();
+}
+
+fn cri(flag: char, text: &str) -> String {
+    format!("2026-04-04T09:00:01.733456789Z stderr {flag} {text}\n")
+}
+
+#[test]
+fn t01_a_late_writer_after_a_rename() {
+    let mut bench = Bench::new();
+    let mut old = bench.append("app.log", lines(0..1));
+    bench.look().check(1, 0, 0);
+    bench.rename("app.log", "app.log.1");
+    old.write_all(lines(1..2).as_bytes()).unwrap();
+    bench.append("app.log", lines(2..3));
+    bench.look().check(3, 1, 0);
+    bench.pass_grace().check(3, 1, 0);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn t02_two_renames_between_two_looks() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..1));
+    bench.look();
+    for (name, range) in [("app.log.1", 1..3), ("app.log.2", 3..5)] {
+        bench.rename("app.log", name);
+        bench.append("app.log", lines(range));
+    }
+    bench.look().check(5, 2, 0);
+    bench.pass_grace().check(5, 2, 0);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn t03_three_rapid_rotations() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look();
+    for round in 1..4 {
+        for number in (1..round).rev() {
+            bench.rename(&format!("app.log.{number}"), &format!("app.log.{}", number + 1));
+        }
+        bench.rename("app.log", "app.log.1");
+        bench.append("app.log", lines(2 * round..2 * round + 2));
+    }
+    bench.append("app.log", lines(8..9));
+    bench.look().check(9, 3, 0);
+    bench.pass_grace().check(9, 3, 0);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn t04_copied_and_cut_off_with_a_writer_that_appends() {
+    let mut bench = Bench::new();
+    let mut writer = bench.append("app.log", lines(0..5));
+    bench.look();
+    writer.write_all(lines(5..7).as_bytes()).unwrap();
+    bench.copy_and_cut_off("app.log", "app.log.1");
+    writer.write_all(lines(7..9).as_bytes()).unwrap();
+    bench.look().check(9, 0, 1);
+    bench.pass_grace().check(9, 0, 1);
+    assert_eq!((bench.lost(), bench.repaired("zeros")), (0, 0));
+}
+
+#[test]
+fn t05_copied_and_cut_off_with_a_writer_that_goes_on_where_it_was() {
+    let mut bench = Bench::new();
+    let mut writer = File::create(bench.path("app.log")).unwrap();
+    writer.write_all(lines(0..5).as_bytes()).unwrap();
+    bench.look();
+    bench.copy_and_cut_off("app.log", "app.log.1");
+    // Somewhat later in a large file: the gap has 64 MiB and takes no room on the disk.
+    std::io::Seek::seek(&mut writer, std::io::SeekFrom::Start(64 << 20)).unwrap();
+    writer.write_all(lines(5..7).as_bytes()).unwrap();
+    bench.look().check(7, 0, 1);
+    assert_eq!((bench.lost(), bench.repaired("zeros")), (0, 1));
+}
+
+#[test]
+fn t06_cut_off_and_regrown_beyond_where_it_was_read() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..5));
+    bench.look();
+    cut_off(&bench, "app.log");
+    bench.append("app.log", lines(5..15));
+    bench.look().check(15, 0, 1);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn t07_copied_and_cut_off_while_stopped() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..5));
+    bench.look().save();
+    bench.copy_and_cut_off("app.log", "app.log.1");
+    bench.append("app.log", lines(5..8));
+    bench.kill();
+    bench.look().check(8, 0, 1);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn t08_renamed_while_stopped() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    bench.append("app.log", lines(2..4));
+    bench.rename("app.log", "app.log.1");
+    bench.append("app.log", lines(4..5));
+    bench.kill();
+    bench.look().check(5, 1, 0);
+    bench.pass_grace().check(5, 1, 0);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn t09_compressed_while_stopped() {
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        let mut bench = Bench::new();
+        bench.append("app.log", lines(0..2));
+        bench.look().save();
+        bench.append("app.log", lines(2..4));
+        bench.rename("app.log", "app.log.1");
+        bench.compress("app.log.1", packing, true);
+        bench.append("app.log", lines(4..5));
+        bench.kill();
+        bench.look().check(5, 1, 0);
+        assert_eq!((bench.lost(), bench.troubles("vanished")), (0, 0));
+    }
+    // In a way that cannot be read: what is known to be missing is counted, and that something is.
+    let mut bench = Bench::new();
+    let part = &lines(2..3)[..20];
+    bench.append("app.log", lines(0..2) + part);
+    bench.look().save();
+    bench.rename("app.log", "app.log.1.xz");
+    fs::write(bench.path("app.log.1.xz"), b"\xfd7zXZ\0").unwrap();
+    fs::rename(bench.path("app.log.1.xz"), bench.folder.path().join("app.log.1.xz")).unwrap();
+    bench.append("app.log", lines(4..5));
+    bench.kill();
+    bench.look().check(3, 1, 0);
+    assert_eq!((bench.lost(), bench.troubles("vanished")), (part.len() as u64, 1));
+}
+
+#[test]
+fn t10_an_inode_that_is_used_again_while_stopped() {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..50));
+    bench.look().save();
+    let inode = |bench: &Bench| fs::metadata(bench.path("app.log")).unwrap().ino();
+    let before = inode(&bench);
+    bench.kill();
+    fs::remove_file(bench.path("app.log")).unwrap();
+    // The file system gives the number to one of the next files.
+    let mut others = 0;
+    bench.append("app.log", "");
+    while inode(&bench) != before && others < 2000 {
+        others += 1;
+        bench.rename("app.log", &format!("other.{others}"));
+        bench.append("app.log", "");
+    }
+    assert_eq!(inode(&bench), before, "this file system does not use inodes again");
+    bench.append("app.log", lines(100..160));
+    bench.look().check(110, 1, 0);
+    assert_eq!((bench.lost(), bench.troubles("vanished")), (0, 1));
+}
+
+#[test]
+fn t11_half_a_line_before_a_restart() {
+    let mut bench = Bench::new();
+    let line = lines(0..1);
+    bench.append("app.log", &line[..30]);
+    bench.look().check(0, 0, 0);
+    bench.save();
+    bench.append("app.log", &line[30..]);
+    bench.kill();
+    bench.look().check(1, 0, 0);
+}
+
+#[test]
+fn t12_files_that_begin_alike() {
+    let mut bench = Bench::new();
+    let begin = lines(0..60);
+    assert!(begin.len() > 4096);
+    bench.append("one.log", begin.clone() + &lines(60..61));
+    bench.append("two.log", begin + &lines(70..72));
+    bench.look().check(123, 0, 0);
+    bench.save();
+    bench.append("two.log", lines(72..73));
+    bench.kill();
+    bench.look().check(124, 0, 0);
+}
+
+#[test]
+fn t13_five_bytes_without_an_end() {
+    let mut bench = Bench::new();
+    let line = lines(0..1);
+    bench.append("app.log", &line[..5]);
+    bench.look().check(0, 0, 0);
+    bench.append("app.log", &line[5..line.len() - 1]);
+    bench.look().check(0, 0, 0);
+    bench.append("app.log", "\n");
+    bench.look().check(1, 0, 0);
+    bench.look().check(1, 0, 0);
+}
+
+#[test]
+fn t14_a_link_is_turned_and_the_old_target_is_still_written_to() {
+    let mut bench = Bench::new();
+    let mut first = bench.append("first", lines(0..2));
+    std::os::unix::fs::symlink(bench.path("first"), bench.path("app.log")).unwrap();
+    bench.look().check(2, 0, 0);
+    bench.append("second", lines(2..4));
+    std::os::unix::fs::symlink(bench.path("second"), bench.path("next")).unwrap();
+    bench.rename("next", "app.log");
+    first.write_all(lines(4..5).as_bytes()).unwrap();
+    bench.look().check(5, 1, 0);
+    first.write_all(lines(5..6).as_bytes()).unwrap();
+    bench.pass_grace().check(6, 1, 0);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn t15_parts_of_a_container_line_on_both_sides_of_a_rotation() {
+    for down in [false, true] {
+        let mut bench = Bench::new();
+        let line = lines(0..1);
+        let line = line.trim_end();
+        bench.append("0.log", cri('P', &line[..20]) + &cri('P', &line[20..40]));
+        bench.look().check(0, 0, 0);
+        bench.save();
+        bench.rename("0.log", "0.log.20260404-090001");
+        bench.append("0.log", cri('F', &line[40..]));
+        if down {
+            bench.compress("0.log.20260404-090001", Packing::Gzip, false);
+            bench.kill();
+        }
+        bench.look().check(1, 1, 0);
+        bench.pass_grace().check(1, 1, 0);
+    }
+}
+
+#[test]
+fn t16_a_container_line_whose_end_never_comes() {
+    let mut bench = Bench::new();
+    bench.append("0.log", cri('P', "{\"severity\":"));
+    bench.look().check(0, 0, 0);
+    bench.now += crate::logs::framing::PARTIAL_LIMIT + Duration::from_secs(1);
+    bench.look();
+    assert_eq!(bench.value("bellwether_log_malformed_total", &["app", "partial_dropped"]), 1);
+    // Its end is no line of its own, and the next line is.
+    bench.append("0.log", cri('F', "\"INFO\"}") + &cri('F', lines(0..1).trim_end()));
+    bench.look();
+    assert_eq!((bench.outcome("record"), bench.outcome("unstructured")), (1, 0));
+}
+
+#[test]
+fn t18_a_state_that_cannot_be_trusted() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 6] = [
+        ("torn", |slot| fs::write(slot, &fs::read(slot).unwrap()[..100]).unwrap()),
+        ("empty", |slot| fs::write(slot, "").unwrap()),
+        ("zeros", |slot| fs::write(slot, vec![0; fs::read(slot).unwrap().len()]).unwrap()),
+        ("changed", |slot| {
+            let mut bytes = fs::read(slot).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            fs::write(slot, bytes).unwrap();
+        }),
+        ("longer", |slot| OpenOptions::new().append(true).open(slot).unwrap().write_all(b"more").unwrap()),
+        ("a folder", |slot| {
+            fs::remove_file(slot).unwrap();
+            fs::create_dir(slot).unwrap();
+        }),
+    ];
+    for (name, harm) in harms {
+        let mut bench = Bench::new();
+        bench.append("app.log", lines(0..2));
+        bench.look().save();
+        bench.append("app.log", lines(2..4));
+        bench.look().save();
+        harm(&bench.folder.path().join("state/logs.0.state"));
+        bench.append("app.log", lines(4..5));
+        bench.kill();
+        bench.look().check(5, 0, 0);
+        assert_eq!(bench.snapshot_failures(), 1, "{name}");
+        // Both: a documented start, and it is said.
+        bench.kill();
+        for slot in ["state/logs.0.state", "state/logs.1.state"] {
+            let slot = bench.folder.path().join(slot);
+            if slot.is_dir() {
+                fs::remove_dir(&slot).unwrap();
+            }
+            fs::write(&slot, "hardly a state").unwrap();
+        }
+        bench.kill();
+        bench.look().check(5, 0, 0);
+        assert_eq!(bench.snapshot_failures(), 3, "{name}");
+    }
+}
+
+#[test]
+fn t18_a_disk_that_is_full_for_a_while() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    // The device says what a full disk says.
+    let slot = bench.folder.path().join("state/logs.0.state");
+    std::os::unix::fs::symlink("/dev/full", &slot).unwrap();
+    bench.append("app.log", lines(2..4));
+    bench.look().save();
+    bench.save();
+    assert_eq!(bench.snapshot_failures(), 2);
+    fs::remove_file(&slot).unwrap();
+    bench.kill();
+    bench.look().check(4, 0, 0);
+    bench.save();
+    bench.append("app.log", lines(4..5));
+    bench.kill();
+    bench.look().check(5, 0, 0);
+    assert_eq!(bench.snapshot_failures(), 0);
+}
+
+#[test]
+fn t25_a_scrape_while_lines_come_sees_no_half_of_them() {
+    let mut bench = Bench::new();
+    let run = "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"message\":\"Discovery run completed\",\"service\":\"decisionbox-agent\",\"duration\":\"5m23.4s\"}\n";
+    let families = bench.engine.families();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let scraping = scope.spawn(|| {
+            let (mut scrapes, mut last) = (0, 0.0);
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) || scrapes == 0 {
+                let families = families.lock();
+                let lines = families.value("bellwether_log_lines_total", &["app", "record"]).unwrap();
+                let observed = families.value("decisionbox_discovery_duration_seconds", &[]).unwrap_or(0.0);
+                assert!((lines - observed).abs() < f64::EPSILON && lines >= last, "{lines} lines, {observed} observed");
+                (scrapes, last) = (scrapes + 1, lines);
+            }
+            scrapes
+        });
+        for _ in 0..100 {
+            bench.append("app.log", run.repeat(50));
+            bench.look();
+        }
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(scraping.join().unwrap() > 0);
+    });
+    assert_eq!(bench.value("decisionbox_discovery_duration_seconds", &[]), 5000);
+}
+
+#[test]
+fn t26_lines_as_long_as_allowed_and_longer() {
+    let mut bench = Bench::new();
+    let max = bench.config.max_line;
+    let line = |length: usize| {
+        let begin = "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"x\":\"";
+        format!("{begin}{}\"}}\n", "x".repeat(length - begin.len() - 2))
+    };
+    bench.append("app.log", line(max) + &line(max + 1) + &lines(0..1));
+    bench.look();
+    assert_eq!((bench.outcome("record"), bench.outcome("too_long")), (2, 1));
+    // In pieces that meet nowhere, with looks in between.
+    let long = line(max);
+    for piece in long.as_bytes().chunks(100_003) {
+        bench.append("app.log", piece);
+        bench.look();
+    }
+    assert_eq!((bench.outcome("record"), bench.outcome("too_long")), (3, 1));
+    let mut file = bench.append("app.log", "");
+    (0..100).for_each(|_| file.write_all(&vec![b'x'; 1 << 20]).unwrap());
+    bench.look();
+    bench.append("app.log", format!("\n{}", lines(1..2)));
+    bench.look();
+    assert_eq!((bench.outcome("record"), bench.outcome("too_long")), (4, 2));
+    assert_eq!(bench.value("bellwether_log_bytes_total", &["app"]), fs::metadata(bench.path("app.log")).unwrap().len());
+}
+
+#[test]
+fn t27_whatever_may_be_in_a_line() {
+    let mut bench = Bench::new();
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let texts: [&[u8]; 13] = [
+        b"{\"a\":\"\xff\"}",
+        b"\xef\xbb\xbf{\"a\":1}",
+        b"{\"a\":1}\r",
+        b"",
+        b"   ",
+        b"{\"level\":\"info\",\"level\":\"info\"}",
+        b"{\"a\":1e400}",
+        b"{\"a\":-0}",
+        b"{\"a\":NaN}",
+        b"{\"a\":9223372036854775809}",
+        b"{\"a\":\"\\ud800\"}",
+        b"{\"a\":\"\0\"}",
+        deep.as_bytes(),
+    ];
+    for text in texts {
+        bench.append("app.log", [text, b"\n"].concat());
+    }
+    bench.append("app.log", lines(0..1));
+    bench.look();
+    let outcomes = ["record", "malformed", "blank", "unstructured", "continuation", "too_long"].map(|outcome| bench.outcome(outcome));
+    assert_eq!(outcomes, [9, 3, 2, 0, 0, 0]);
+    let reason = |reason: &str| bench.value("bellwether_log_malformed_total", &["app", reason]);
+    assert_eq!(["not_a_number", "control_character", "too_deep"].map(reason), [1, 1, 1]);
+    let repaired = ["bad_utf8", "byte_order_mark", "carriage_return", "duplicate_key", "lone_surrogate", "number_range"];
+    assert_eq!(repaired.map(|repair| bench.repaired(repair)), [1; 6]);
+}
+
+#[test]
+fn t28_a_malformed_line_between_good_ones() {
+    let mut bench = Bench::new();
+    let first = lines(0..1);
+    bench.append("app.log", format!("{first}{{\"cut\":\n{}", lines(1..2)));
+    bench.look();
+    assert_eq!((bench.outcome("record"), bench.outcome("malformed")), (2, 1));
+    assert_eq!(bench.value("bellwether_log_malformed_total", &["app", "truncated"]), 1);
+    let samples = format!("{:?}", bench.engine.samples());
+    assert!(!samples.is_empty());
+}
+
+#[test]
+fn t30_idle_files_are_not_read_again() {
+    let mut bench = Bench::with("**/*.log", Start::Beginning);
+    for folder in 0..10 {
+        fs::create_dir(bench.path(&folder.to_string())).unwrap();
+        for file in 0..100 {
+            bench.append(&format!("{folder}/{file}.log"), lines(0..1));
+        }
+    }
+    bench.look().check(1000, 0, 0);
+    // A change within the same tick of the clock is looked for twice.
+    bench.look().look();
+    let listing = bench.engine.shard.list();
+    bench.engine.shard.sweep(listing, bench.now);
+    assert!(!bench.engine.shard.read(bench.now), "a file that has not changed has no turn");
+    bench.check(1000, 0, 0);
+    assert_eq!(bench.value("bellwether_log_files", &["app"]), 1000);
+}
+
+#[test]
+fn t31_a_file_that_is_deleted_while_it_is_open() {
+    let mut bench = Bench::new();
+    let writer = bench.append("app.log", lines(0..2));
+    bench.look();
+    bench.append("app.log", lines(2..3));
+    fs::remove_file(bench.path("app.log")).unwrap();
+    drop(writer);
+    bench.look().check(3, 0, 0);
+    assert_eq!(descriptors(&bench.path("app.log")), 1);
+    bench.pass_grace().check(3, 0, 0);
+    assert_eq!((descriptors(&bench.path("app.log")), bench.lost()), (0, 0));
+    assert_eq!(bench.value("bellwether_log_files", &["app"]), 0);
+}
+
+#[test]
+fn t32_what_cannot_be_read_yet() {
+    if rustix::process::geteuid().is_root() {
+        return as_nobody("logs::tests::scenarios::t32_what_cannot_be_read_yet");
+    }
+    let mut bench = Bench::with("**/*.log", Start::Beginning);
+    bench.append("app.log", lines(0..2));
+    fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0o000)).unwrap();
+    bench.look().look().check(0, 0, 0);
+    assert_eq!(bench.troubles("permission"), 1);
+    fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0o600)).unwrap();
+    bench.look().check(2, 0, 0);
+    // Taken away from a file that is open, it changes nothing until that is opened anew.
+    fs::set_permissions(bench.path("app.log"), fs::Permissions::from_mode(0o200)).unwrap();
+    bench.append("app.log", lines(2..3));
+    bench.look().check(3, 0, 0);
+    fs::create_dir(bench.path("later")).unwrap();
+    bench.append("later/app.log", lines(3..4));
+    bench.look().check(4, 0, 0);
+    assert_eq!(bench.troubles("permission"), 1);
+}
+
+#[test]
+fn t33_times_of_the_past_and_the_future_expire_nothing() {
+    let mut bench = Bench::new();
+    let day = Duration::from_secs(86_400);
+    bench.append("app.log", lines(0..1));
+    bench.append("app.log", "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"ts\":\"1969-01-01T00:00:00Z\"}\n");
+    bench.append("app.log", "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"ts\":\"9999-12-31T23:59:59Z\"}\n");
+    let set = |bench: &Bench, time| File::options().write(true).open(bench.path("app.log")).unwrap().set_modified(time).unwrap();
+    for time in [std::time::UNIX_EPOCH, std::time::UNIX_EPOCH + day * 365 * 200] {
+        set(&bench, time);
+        bench.look().check(3, 0, 0);
+        bench.save();
+        bench.kill();
+        bench.look().check(3, 0, 0);
+    }
+    // The time that passes in between is nobody's business either.
+    bench.now += day;
+    bench.look().check(3, 0, 0);
+    bench.append("app.log", lines(3..4));
+    bench.look().check(4, 0, 0);
+    assert_eq!(bench.value("bellwether_log_files", &["app"]), 1);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn a_file_that_shrinks_by_some_bytes_is_read_from_its_begin() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..5));
+    bench.look();
+    let shorter = lines(0..4).len() as u64;
+    OpenOptions::new().write(true).open(bench.path("app.log")).unwrap().set_len(shorter).unwrap();
+    // Nothing tells the four lines that stayed from four new ones.
+    bench.look().check(9, 0, 1);
+    bench.append("app.log", lines(5..6));
+    bench.look().check(10, 0, 1);
+}
+
+#[test]
+fn late_lines_in_a_renamed_file_whose_own_content_was_cut_off_before() {
+    // Found by a random history: what is younger than a renamed file is its successor, and may be written to.
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..1));
+    bench.look();
+    bench.copy_and_cut_off("app.log", "app.log.1");
+    bench.append("app.log", lines(1..2));
+    bench.rename("app.log", "app.log.2");
+    let mut late = bench.append("app.log", lines(2..3));
+    bench.rename("app.log", "app.log.3");
+    bench.append("app.log", lines(3..4));
+    bench.look().check(4, 2, 1);
+    late.write_all(lines(4..5).as_bytes()).unwrap();
+    bench.look().check(5, 2, 1);
+}
