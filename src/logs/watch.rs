@@ -199,8 +199,9 @@ impl WatchMetrics {
 }
 
 fn is_remote(folder: &Path) -> bool {
-    // The numbers have 32 bits; their type has another width on some machines.
-    rustix::fs::statfs(folder).is_ok_and(|system| REMOTE.iter().any(|remote| i64::from(*remote) == i64::from(system.f_type) & 0xFFFF_FFFF))
+    // The numbers have 32 bits; their type is wider on most machines.
+    let kind = rustix::fs::statfs(folder).ok().and_then(|system| u32::try_from(system.f_type & 0xFFFF_FFFF).ok());
+    kind.is_some_and(|kind| REMOTE.contains(&kind))
 }
 
 fn inode_of(folder: &Path) -> Option<Inode> {
