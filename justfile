@@ -22,9 +22,12 @@ bench:
     scripts/bench.sh
     cargo bench --locked --bench log_engine
 
-# The log engine in figures, beside newline counting, serde_json and mtail (Debian package `mtail`)
+# The log engine in figures, beside newline counting, serde_json and mtail (Debian package `mtail`); then the latency,
+# the idle CPU time and the memory of a release build that follows logs
 bench-logs *arguments:
     cargo bench --locked --bench log_engine -- {{ arguments }}
+    cargo build --release --locked --bin bellwether
+    scripts/bench_logs.py "${CARGO_TARGET_DIR:-target}/release/bellwether"
 
 # What a hundred checks cost, and what a minute of a frozen server does, in figures
 bench-health:
