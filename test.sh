@@ -92,6 +92,8 @@ else
   echo "namespaces: NOT HERE; the tests that need a network of their own are left out (health_network), those through a proxy run"
   export BELLWETHER_NO_NAMESPACES=1
 fi
+BELLWETHER_MOTO=$(scripts/moto.sh)
+export BELLWETHER_MOTO
 
 step "format"
 cargo fmt --check

@@ -9,6 +9,7 @@ mod facts;
 mod guard;
 mod plan;
 mod report;
+pub mod restore;
 mod shape;
 mod ttl;
 

@@ -1,5 +1,7 @@
 //! `bellwether retention`: what policies would delete, and what they would keep and why.
 
+mod archives;
+
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -30,13 +32,22 @@ enum What {
     },
     /// Deletes what a plan says; not in this version.
     Apply,
+    /// Reads archives and compares every record with its sha256.
+    Verify(archives::VerifyArgs),
+    /// Brings back what was archived.
+    Restore(archives::RestoreArgs),
 }
 
 pub(super) fn retention(global: &Global, arguments: &RetentionArgs, environment: &Environment) -> Result<ExitCode, Failure> {
-    let What::Plan { policy, json } = &arguments.what else {
-        let message = "this version plans and does not delete: nothing is deleted before it has been archived and read back, and that is not built yet. \
-                       See what would be deleted with `bellwether retention plan`";
-        return Err(Failure::new(UNAVAILABLE, message));
+    let (policy, json) = match &arguments.what {
+        What::Plan { policy, json } => (policy, json),
+        What::Apply => {
+            let message = "this version plans and does not delete: nothing is deleted before it has been archived and read back, and that is not built yet. \
+                           See what would be deleted with `bellwether retention plan`";
+            return Err(Failure::new(UNAVAILABLE, message));
+        }
+        What::Verify(arguments) => return archives::verify(global, arguments, environment),
+        What::Restore(arguments) => return archives::bring_back(global, arguments, environment),
     };
     let config = global.load(environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::new(SOFTWARE, error))?;

@@ -29,7 +29,7 @@ mod writer;
 use jiff::Timestamp;
 
 pub use durable::replace_file;
-pub use form::{Entry, Form, Manifest, SegmentReceipt, SegmentSum, UnitSum};
+pub use form::{Digest, Entry, Form, Manifest, SegmentReceipt, SegmentSum, UnitSum};
 pub use reader::{Finding, Run, RunName, Segment, Severity};
 pub use segment::Damage;
 pub use target::{Place, StorageError, Target};

@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(missing_docs, reason = "nobody imports tests")]
 
+mod archive;
+mod bucket;
 mod checks;
 mod collect;
 mod command;
