@@ -252,6 +252,10 @@ impl RawConfig {
                 problems.error(Problem { place: None, path: (*section).to_owned(), message });
             }
         }
+        if stores.postgres.is_none() && !stores.suspect && !retention.tables.is_empty() {
+            let message = "this reads from `stores.postgres`, which is not there".to_owned();
+            problems.error(Problem { place: None, path: "retention.tables".to_owned(), message });
+        }
         let token = self.admin.token_file.as_ref().and_then(|file| read_token(file, problems));
         let control = self.admin.listen.and_then(|listen| parse_address(&listen, "admin.listen", problems).zip(Some(listen)));
         if let Some((_, listen)) = control.as_ref().filter(|_| self.admin.token_file.is_none()) {

@@ -11,6 +11,7 @@ mod plan;
 mod report;
 pub mod restore;
 mod shape;
+pub mod table;
 mod ttl;
 
 use std::time::Duration;

@@ -1,10 +1,12 @@
 //! `bellwether retention`: what policies would delete, and what they would keep and why.
 
 mod archives;
+mod tables;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use crate::cli::{Failure, Global, SOFTWARE, UNAVAILABLE, USAGE};
 use crate::clock::Now;
@@ -30,8 +32,15 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Deletes what a plan says; not in this version.
-    Apply,
+    /// Archives and deletes what a plan says.
+    Apply {
+        /// Only this policy.
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+        /// Asks nothing.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Reads archives and compares every record with its sha256.
     Verify(archives::VerifyArgs),
     /// Brings back what was archived.
@@ -41,26 +50,50 @@ enum What {
 pub(super) fn retention(global: &Global, arguments: &RetentionArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let (policy, json) = match &arguments.what {
         What::Plan { policy, json } => (policy, json),
-        What::Apply => {
-            let message = "this version plans and does not delete: nothing is deleted before it has been archived and read back, and that is not built yet. \
-                           See what would be deleted with `bellwether retention plan`";
-            return Err(Failure::new(UNAVAILABLE, message));
-        }
+        What::Apply { policy, yes } => return apply(global, policy.as_deref(), *yes, environment),
         What::Verify(arguments) => return archives::verify(global, arguments, environment),
         What::Restore(arguments) => return archives::bring_back(global, arguments, environment),
     };
     let config = global.load(environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::new(SOFTWARE, error))?;
-    let plans = runtime.block_on(plans(&config, policy.as_deref()));
+    let wanted = policy.as_deref();
+    let tables = runtime.block_on(tables::plans(&config, wanted))?;
+    let documents = if !tables.is_empty() && !is_any(&config, wanted) { Ok(Vec::new()) } else { runtime.block_on(plans(&config, wanted)) };
     // An operation that was given up must not hold up the exit.
     runtime.shutdown_background();
-    let plans = plans?;
+    let documents = documents?;
     if *json {
-        println!("{}", serde_json::to_string_pretty(&plans).map_err(|error| Failure::new(SOFTWARE, error))?);
+        let plans: Vec<_> = documents.iter().map(|plan| json!(plan)).chain(tables.iter().map(|plan| json!(plan))).collect();
+        println!("{:#}", json!(plans));
     } else {
-        plans.iter().for_each(|plan| println!("{plan}"));
+        documents.iter().for_each(|plan| println!("{plan}"));
+        tables.iter().for_each(|plan| println!("{plan}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn apply(global: &Global, policy: Option<&str>, yes: bool, environment: &Environment) -> Result<ExitCode, Failure> {
+    let config = global.load(environment)?;
+    if !tables::is_any(&config, policy) {
+        let message = "this version deletes rows of tables and no documents: that is not built yet. \
+                       See what would be deleted with `bellwether retention plan`";
+        return Err(Failure::new(UNAVAILABLE, message));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::new(SOFTWARE, error))?;
+    let outcomes =
+        runtime.block_on(tables::apply(&config, policy, |plan| if yes { Ok(()) } else { archives::ask(&format!("{plan}\nGo on?")) }))?;
+    runtime.shutdown_background();
+    for outcome in outcomes {
+        println!(
+            "{}: {} rows archived, {} deleted, {} left as they had changed",
+            outcome.run, outcome.archived, outcome.deleted, outcome.changed
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_any(config: &Config, wanted: Option<&str>) -> bool {
+    config.retention.policies.iter().any(|policy| wanted.is_none_or(|name| policy.name == name))
 }
 
 async fn plans(config: &Config, wanted: Option<&str>) -> Result<Vec<Plan>, Failure> {

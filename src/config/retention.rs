@@ -1,5 +1,7 @@
 //! `retention`: the time to live that indexes enforce, and the policies that the sidecar plans.
 
+mod tables;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::problems::{Problem, Problems};
+use crate::config::retention::tables::RawTablePolicy;
+pub use crate::config::retention::tables::{Reference, TableName, TablePolicy};
 use crate::config::spanned::Spanned;
 use crate::config::values::HumanDuration;
 
@@ -24,6 +28,9 @@ pub(super) struct RawRetention {
     ttl: Vec<Spanned<RawTtl>>,
     #[serde(default)]
     policies: Vec<Spanned<RawPolicy>>,
+    /// Rows of Postgres.
+    #[serde(default)]
+    tables: Vec<Spanned<RawTablePolicy>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
@@ -115,6 +122,8 @@ pub struct Retention {
     pub ttl: Vec<Ttl>,
     /// The policies.
     pub policies: Vec<Policy>,
+    /// The policies of tables.
+    pub tables: Vec<TablePolicy>,
 }
 
 /// A TTL index that should be there.
@@ -192,7 +201,7 @@ impl RawRetention {
             }
             policies.push(policy.into_policy());
         }
-        Retention { ttl: ttl.collect(), policies }
+        Retention { ttl: ttl.collect(), policies, tables: RawTablePolicy::validate_all(self.tables, problems) }
     }
 }
 

@@ -5,14 +5,17 @@
 
 mod dump;
 mod mongodb;
+mod postgres;
 
 use std::path::PathBuf;
 
 use crate::retention::archive::{ArchiveError, Entry, Finding, Form, Run, RunName, SegmentReceipt, Severity, Target};
 use crate::store::mongodb::{Mongo, StoreError};
+use crate::store::postgres::{Postgres, PostgresError};
 
 use dump::Dump;
 use mongodb::Documents;
+use postgres::Rows;
 
 /// What is to be brought back.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +38,10 @@ pub enum Sink {
     /// Back into the database.
     Stores {
         /// The MongoDB, for collections.
-        mongo: Option<Mongo>,
-        /// The database of both.
+        mongo: Option<Box<Mongo>>,
+        /// The Postgres, for tables.
+        postgres: Option<Box<Postgres>>,
+        /// The database of collections.
         database: String,
         /// It was chosen for this, and need not be the one that the records are of.
         is_chosen: bool,
@@ -91,10 +96,10 @@ pub enum RestoreError {
         target: String,
     },
     /// The archive is of another database.
-    #[error("{run} is of the database {theirs}, and `stores` names {ours}; say --database {ours} to bring it back there")]
+    #[error("{unit} is of the database {theirs}, and `stores` names {ours}; say --database {ours} to bring it back there")]
     OtherDatabase {
-        /// The run.
-        run: String,
+        /// The collection.
+        unit: String,
         /// Of the archive.
         theirs: String,
         /// Of the configuration.
@@ -120,6 +125,17 @@ pub enum RestoreError {
         /// Why not.
         #[source]
         source: StoreError,
+    },
+    /// Postgres failed.
+    #[error("cannot bring {unit} back: {step} failed")]
+    Table {
+        /// The table.
+        unit: String,
+        /// What was done.
+        step: &'static str,
+        /// Why not.
+        #[source]
+        source: PostgresError,
     },
     /// What was written is not what is read again.
     #[error("the record {id} of {unit} was written and is not the same when it is read again; nothing more is brought back")]
@@ -177,7 +193,7 @@ pub async fn restore(target: &Target, wanted: &Wanted, sink: Sink, mut each: imp
     let mut tally = Tally::default();
     for name in runs {
         let run = Run::open(target, &name).await?;
-        sink.accepts(&run)?;
+        sink.enter(&run);
         tally.runs += 1;
         let mut segments = run.segments().await?;
         if last_first {
@@ -197,7 +213,7 @@ pub async fn restore(target: &Target, wanted: &Wanted, sink: Sink, mut each: imp
             let count = records.len() as u64;
             let batch = select(receipt, records, &wanted.ids);
             if !batch.records.is_empty() {
-                sink.take(batch, manner, &mut tally).await?;
+                sink.take(run.database(), batch, manner, &mut tally).await?;
             }
             each(count);
         }
@@ -219,13 +235,14 @@ fn is_named(id: &str, typed: &str) -> bool {
         || serde_json::from_str(id).is_ok_and(|value: serde_json::Value| match &value {
             serde_json::Value::String(text) => text == typed,
             serde_json::Value::Object(wrapped) => wrapped.len() == 1 && wrapped.values().all(|inner| inner.as_str() == Some(typed)),
-            other => other.to_string() == typed,
+            serde_json::Value::Number(number) => number.to_string() == typed,
+            _ => false,
         })
 }
 
 /// A sink that is written to.
 enum Opened {
-    Stores { documents: Option<Documents>, database: String, is_chosen: bool },
+    Stores { documents: Option<Box<Documents>>, rows: Option<Box<Rows>>, database: String, is_chosen: bool },
     Dump(Dump),
 }
 
@@ -234,30 +251,32 @@ enum Opened {
 impl Opened {
     fn of(sink: Sink, dry_run: bool) -> Self {
         match sink {
-            Sink::Stores { mongo, database, is_chosen } => {
-                Self::Stores { documents: mongo.map(|mongo| Documents::new(mongo, &database)), database, is_chosen }
-            }
+            Sink::Stores { mongo, postgres, database, is_chosen } => Self::Stores {
+                documents: mongo.map(|mongo| Box::new(Documents::new(*mongo, &database))),
+                rows: postgres.map(|postgres| Box::new(Rows::new(*postgres))),
+                database,
+                is_chosen,
+            },
             Sink::Dump(folder) => Self::Dump(Dump::new(folder, dry_run)),
         }
     }
 
-    fn accepts(&mut self, run: &Run) -> Result<(), RestoreError> {
-        match self {
-            Self::Stores { database, is_chosen: false, .. } if run.database() != database => {
-                Err(RestoreError::OtherDatabase { run: run.place().to_string(), theirs: run.database().to_owned(), ours: database.clone() })
-            }
-            Self::Stores { .. } => Ok(()),
-            Self::Dump(dump) => {
-                dump.enter(run.database());
-                Ok(())
-            }
+    fn enter(&mut self, run: &Run) {
+        if let Self::Dump(dump) = self {
+            dump.enter(run.database());
         }
     }
 
-    async fn take(&mut self, batch: Batch, manner: Manner, tally: &mut Tally) -> Result<(), RestoreError> {
+    async fn take(&mut self, of: &str, batch: Batch, manner: Manner, tally: &mut Tally) -> Result<(), RestoreError> {
         match self {
             Self::Dump(dump) => dump.take(&batch, tally),
-            Self::Stores { documents: Some(documents), .. } if batch.form == Form::Bson => documents.take(batch, manner, tally).await,
+            Self::Stores { documents: Some(documents), database, is_chosen, .. } if batch.form == Form::Bson => {
+                if !*is_chosen && of != database {
+                    return Err(RestoreError::OtherDatabase { unit: batch.unit, theirs: of.to_owned(), ours: database.clone() });
+                }
+                documents.take(batch, manner, tally).await
+            }
+            Self::Stores { rows: Some(rows), .. } if batch.form != Form::Bson => rows.take(batch, manner, tally).await,
             Self::Stores { .. } => {
                 let (kind, store) = if batch.form == Form::Bson { ("collection", "mongodb") } else { ("table", "postgres") };
                 Err(RestoreError::NoStore { unit: batch.unit, kind, store })

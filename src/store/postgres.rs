@@ -3,6 +3,8 @@
 //! The connection is taken out of its place while it is used. An attempt that is dropped halfway therefore takes it
 //! along: the next one begins anew, and there is never a second one beside it.
 
+mod session;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::config::stores::PostgresStore;
 use crate::config::trust::Trust;
 use crate::store::fault::Fault;
 use crate::store::tls::{self, Expiry};
+
+pub use session::{PostgresSession, TextRow};
 
 /// A Postgres that is connected to when it is first needed.
 #[derive(Debug)]

@@ -32,5 +32,6 @@ mod retention;
 mod secrets;
 mod sidecar;
 mod streams;
+mod tables;
 mod tidy;
 mod tls;

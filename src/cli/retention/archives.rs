@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,6 +15,10 @@ use crate::config::environment::Environment;
 use crate::retention::archive::{ArchiveError, Finding, Run, RunName, Severity, StorageError, Target};
 use crate::retention::restore::{RestoreError, Sink, Tally, Wanted, restore};
 use crate::store::mongodb::{Mongo, Purpose};
+use crate::store::postgres::Postgres;
+
+/// How long a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which archive, and what of it.
 #[derive(Debug, Args)]
@@ -176,18 +181,28 @@ fn sink(config: &Config, arguments: &RestoreArgs) -> Sink {
     }
     let store = config.stores.mongodb.as_ref();
     let database = arguments.database.clone().or_else(|| Some(store?.database.clone())).unwrap_or_default();
-    Sink::Stores { mongo: store.map(|store| Mongo::new(store, Purpose::Retention)), database, is_chosen: arguments.database.is_some() }
+    Sink::Stores {
+        mongo: store.map(|store| Box::new(Mongo::new(store, Purpose::Retention))),
+        postgres: config.stores.postgres.as_ref().map(|store| Box::new(Postgres::new(store, CONNECT_LIMIT))),
+        database,
+        is_chosen: arguments.database.is_some(),
+    }
 }
 
 fn confirm(config: &Config, arguments: &RestoreArgs) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(USAGE, "this writes to the database: say --yes, or --dry-run to see what would be done"));
-    }
     let store = config.stores.mongodb.as_ref();
     let database = arguments.database.as_deref().or_else(|| Some(store?.database.as_str())).unwrap_or("the database");
     let what = arguments.selection.policy.as_deref().map_or_else(|| "everything that was archived".to_owned(), |name| format!("`{name}`"));
     let manner = if arguments.overwrite { ", replacing documents that differ" } else { "" };
-    print!("Bring {what} back into {database}{manner}? [y/N] ");
+    ask(&format!("Bring {what} back into {database}{manner}?"))
+}
+
+/// Asks a person. Where there is none, the answer is no.
+pub(super) fn ask(question: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(USAGE, "this writes to the database: say --yes, or look first with --dry-run or `retention plan`"));
+    }
+    print!("{question} [y/N] ");
     let mut answer = String::new();
     let read = std::io::stdout().flush().and_then(|()| std::io::stdin().lock().read_line(&mut answer));
     let is_yes = read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");

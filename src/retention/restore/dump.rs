@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -55,9 +55,9 @@ impl Dump {
     }
 
     /// Makes the file, and for a table the command beside it.
-    fn begin(&self, path: &PathBuf, batch: &Batch) -> Result<File, RestoreError> {
-        let failed = |path: &PathBuf| {
-            let path = path.clone();
+    fn begin(&self, path: &Path, batch: &Batch) -> Result<File, RestoreError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
             move |source| RestoreError::Dump { path, source }
         };
         if let Some(folder) = path.parent() {
@@ -86,14 +86,14 @@ impl Dump {
     fn path(&self, unit: &str, extension: &str) -> PathBuf {
         let safe = |name: &str| {
             let escaped = name.replace('%', "%25").replace('/', "%2F").replace('\\', "%5C").replace(':', "%3A").replace('\0', "%00");
-            if escaped.starts_with('.') { format!("%2E{}", &escaped[1..]) } else { escaped }
+            escaped.strip_prefix('.').map_or_else(|| escaped.clone(), |rest| format!("%2E{rest}"))
         };
         self.folder.join(safe(&self.database)).join(format!("{}.{extension}", safe(unit)))
     }
 }
 
 /// Nothing is written over: a dump goes into a folder of its own.
-fn create(path: &PathBuf) -> io::Result<File> {
+fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
@@ -101,6 +101,6 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn file_name(path: &PathBuf) -> String {
+fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().replace('\'', "''")).unwrap_or_default()
 }
