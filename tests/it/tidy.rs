@@ -46,6 +46,8 @@ const PURE: &[&str] = &[
     "retention/archive/layout.rs",
     "retention/archive/segment.rs",
     "retention/plan.rs",
+    "retention/table/plan.rs",
+    "retention/table/sql.rs",
     "series/families.rs",
     "series/families/delta.rs",
     "series/families/exemplars.rs",
