@@ -22,6 +22,7 @@ use crate::admin::document::Documents;
 use crate::admin::{self, Surface};
 use crate::app::reload::{Reloader, Requests};
 use crate::app::state_dir::{StateDir, StateDirError};
+use crate::backup::BackupWatch;
 use crate::collect::{CollectError, Collectors};
 use crate::config::Config;
 use crate::config::origin::Origin;
@@ -211,6 +212,9 @@ fn start(
     let child = front.map(|front| command::start(&front, &mut engine)).transpose()?;
     let stop = shutdown.token();
     supervisor.spawn_thread("logs", move || engine.run(stop)).map_err(AppError::Runtime)?;
+
+    let backups = BackupWatch::new(&config.backups, &mut registry);
+    supervisor.spawn("backups", backups.run(shutdown.token()));
 
     let heartbeat = Heartbeat::new(Instant::now());
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));

@@ -3,6 +3,7 @@
 //! Exit codes follow sysexits.h: 64 usage, 69 something that is needed is not there, 70 a failure within, 74 a file
 //! cannot be read, 78 configuration.
 
+mod backup;
 mod check;
 mod export;
 mod lint;
@@ -85,6 +86,8 @@ enum Command {
     Retention(retention::RetentionArgs),
     /// Looks after the keys that the application keeps in its database.
     Secrets(secrets::SecretsArgs),
+    /// Looks at backups.
+    Backup(backup::BackupArgs),
     /// Writes what belongs to this version: the schema of configuration files, a profile.
     Export(export::ExportArgs),
 }
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Logs(arguments) => logs::logs(global, arguments, &environment),
         Command::Retention(arguments) => retention::retention(global, arguments, &environment),
         Command::Secrets(arguments) => secrets::secrets(global, arguments, &environment),
+        Command::Backup(arguments) => backup::backup(global, arguments, &environment),
         Command::Export(arguments) => export::export(global, arguments),
     });
     match done {

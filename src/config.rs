@@ -3,6 +3,7 @@
 //! Raw types say how it is written, validated types what it means; the rest of the program sees only the latter.
 //! Each section has a file of its own.
 
+pub mod backups;
 pub mod collect;
 mod decode;
 pub mod environment;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::backups::{Backup, Protected, RawBackup, RawProtected};
 use crate::config::collect::{Collect, RawCollector};
 use crate::config::decode::decode;
 use crate::config::environment::{Environment, expand_tree};
@@ -79,6 +81,11 @@ struct RawConfig {
     collect: Vec<Spanned<RawCollector>>,
     #[serde(default)]
     retention: RawRetention,
+    #[serde(default)]
+    backups: Vec<Spanned<RawBackup>>,
+    /// What should be in a backup, and how bad it would be to lose it.
+    #[serde(default)]
+    protect: Vec<RawProtected>,
     #[serde(default)]
     secrets: RawSecrets,
 }
@@ -133,6 +140,10 @@ pub struct Config {
     pub collect: Collect,
     /// What is kept for how long.
     pub retention: Retention,
+    /// Which backups there should be.
+    pub backups: Vec<Backup>,
+    /// What should be in one.
+    pub protected: Vec<Protected>,
     /// What opens the object storage that archives go to.
     pub storage: StorageAccess,
     /// Where the application keeps its secrets.
@@ -282,6 +293,8 @@ impl RawConfig {
             logs,
             collect,
             retention,
+            backups: RawBackup::validate_all(self.backups, problems),
+            protected: self.protect.into_iter().map(Protected::from).collect(),
             storage: StorageAccess::default(),
             secrets,
             warnings: Vec::new(),

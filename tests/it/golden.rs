@@ -68,7 +68,13 @@ async fn seed(mongod: &Mongod) {
 async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
     let mongod = Mongod::start().await;
     seed(&mongod).await;
-    let sidecar = Setup::default().config("profile: decisionbox\n").variable("MONGODB_URI", &mongod.uri()).start();
+    let backups = tempfile::tempdir().unwrap();
+    crate::backups::mongodump(&backups.path().join("dump"), &["projects", "secrets", "discoveries", "feedback"]);
+    let sidecar = Setup::default()
+        .config("profile: decisionbox\n")
+        .variable("MONGODB_URI", &mongod.uri())
+        .variable("BACKUP_PATH", &format!("{}/*", backups.path().display()))
+        .start();
     let looked = |body: &String| {
         let success: Vec<&str> = body.lines().filter(|line| line.starts_with("bellwether_collector_success{")).collect();
         let ttl = body.lines().filter(|line| line.starts_with("bellwether_ttl_index_present{")).count();
@@ -78,6 +84,8 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
             && ["api", "dashboard", "mongodb"]
                 .iter()
                 .all(|check| body.contains(&format!("\nbellwether_check_uptime_ratio{{check=\"{check}\"")))
+            && body.contains("\nbellwether_check_uptime_ratio{")
+            && body.contains("\nbellwether_backup_last_success_timestamp_seconds{")
     };
     sidecar.wait_for("/startupz", 200);
     let exposition = eventually("everything has been looked at", || sidecar.get("/metrics").body, looked);

@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "nobody imports tests")]
 
 mod archive;
+mod backups;
 mod bucket;
 mod checks;
 mod collect;

@@ -167,7 +167,7 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(programs().join(program));
         command.current_dir(self.folder.path()).env("LC_ALL", "C").stdin(Stdio::null());
         if let Some((user, group)) = other_user() {

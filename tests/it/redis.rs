@@ -65,6 +65,11 @@ impl Redis {
         eventually("Redis answers", || self.try_ask(&["PING"]).is_some(), |answers| *answers);
     }
 
+    /// Where it writes its snapshots.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// The address, with the password.
     pub fn url(&self) -> String {
         format!("redis://:{PASSWORD}@127.0.0.1:{}/0", self.port)

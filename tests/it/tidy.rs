@@ -10,7 +10,7 @@ const LEVELS: [(u8, &[&str]); 9] = [
     (7, &["app"]),
     (6, &["admin"]),
     (5, &["front"]),
-    (4, &["health", "logs", "collect", "retention", "services", "notify"]),
+    (4, &["backup", "health", "logs", "collect", "retention", "services", "notify"]),
     (3, &["store", "series", "lease", "kubernetes"]),
     (2, &["config"]),
     (1, &["profiles", "metrics", "shipped", "http_error", "runtime"]),
@@ -187,7 +187,7 @@ fn pure_cores_have_no_clock_no_async_and_no_environment() {
 
 #[test]
 fn only_the_domains_that_must_touch_mongodb() {
-    let allowed = ["store/", "config/stores.rs", "health/probe/mongodb.rs", "collect/", "retention/", "services/secrets/"];
+    let allowed = ["backup/", "store/", "config/stores.rs", "health/probe/mongodb.rs", "collect/", "retention/", "services/secrets/"];
     for (path, text) in sources() {
         let name = path.strip_prefix("src").unwrap().display().to_string();
         if without_tests(&text).contains("mongodb::bson") || without_tests(&text).contains("mongodb::Client") {
