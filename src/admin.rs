@@ -22,6 +22,7 @@ pub mod logs;
 mod metrics;
 mod page;
 mod probes;
+pub mod retention;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

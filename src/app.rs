@@ -5,6 +5,7 @@
 mod command;
 mod health;
 mod reload;
+mod retention;
 mod state_dir;
 
 use std::ffi::OsString;
@@ -29,7 +30,6 @@ use crate::config::origin::Origin;
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
-use crate::retention::TtlObserver;
 use crate::runtime::certificate::{Certificate, CertificateError};
 use crate::runtime::child::{Child, Relay, SpawnError};
 use crate::runtime::heartbeat::Heartbeat;
@@ -199,9 +199,8 @@ fn start(
         let collectors = Collectors::new(&config.collect, store, state_dir.map(StateDir::path), &mut registry)?;
         limits.0.extend(collectors.families());
         supervisor.spawn("collect", collectors.run(shutdown.token()));
-        let ttl = TtlObserver::new(&config.retention.ttl, store, &mut registry);
-        supervisor.spawn("retention", ttl.run(shutdown.token()));
     }
+    let questions = retention::start(&config, shutdown, &mut registry, supervisor);
     let mut engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
     engine.register(&mut registry);
     registry.expose(engine.families());
@@ -219,12 +218,13 @@ fn start(
     let heartbeat = Heartbeat::new(Instant::now());
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));
 
+    let retention_routes = questions.map(admin::retention::router).unwrap_or_default();
     let listener_metrics = ListenerMetrics::register(["read_only", "control"], &mut registry);
     let certificates = Certificate::open([("read_only", config.tls.as_ref()), ("control", config.control_tls.as_ref())], &mut registry)?;
     for certificate in certificates.iter().flatten() {
         supervisor.spawn("certificates", Arc::clone(certificate).keep_current(shutdown.token()));
     }
-    let control = control(listeners.control, &config, &health.board, requests, admin::logs::router(samples));
+    let control = control(listeners.control, &config, &health.board, requests, admin::logs::router(samples).merge(retention_routes));
     let surface = Surface {
         board: health.board,
         history: health.history,

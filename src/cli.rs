@@ -82,7 +82,7 @@ enum Command {
     Probe(probe::ProbeArgs),
     /// Works with logs.
     Logs(logs::LogsArgs),
-    /// Shows what retention policies would do.
+    /// Shows what retention policies would do, and does it.
     Retention(retention::RetentionArgs),
     /// Looks after the keys that the application keeps in its database.
     Secrets(secrets::SecretsArgs),

@@ -1,18 +1,33 @@
 //! What is kept for how long: the time to live that indexes enforce, observed, and the policies, planned.
 //!
-//! Owns what a policy would do and why, and reads it without writing anything. Nothing here deletes or alters an
-//! index: the application declares its indexes at each start and ends where one differs.
+//! Owns what a policy would do and why, and carries it out: archive first, read back, look again, delete. A plan writes
+//! nothing. Deleting happens in `erase` alone, and takes a warrant, a lease and archived documents.
 
+mod agenda;
 pub mod archive;
+mod batch;
+mod checkpoint;
 mod children;
+mod edge;
+mod engine;
+mod erase;
 mod facts;
 mod guard;
+mod holds;
+mod metrics;
+mod outcome;
+mod pace;
 mod plan;
+mod ranks;
 mod report;
 pub mod restore;
+mod run;
+mod service;
 mod shape;
 pub mod table;
 mod ttl;
+mod ttl_owner;
+mod warrant;
 
 use std::time::Duration;
 
@@ -21,11 +36,17 @@ use jiff::Timestamp;
 use crate::config::retention::Policy;
 use crate::store::mongodb::{Mongo, Reason, StoreError};
 
+pub use engine::{Engine, LEASE, Request, Standing};
 pub use facts::{Access, Facts, read as read_facts};
 pub use guard::{Guard, Verdict};
+pub use metrics::RetentionMetrics;
+pub use outcome::{Outcome, RunError, Skip, Stop, Tally};
 pub use plan::{ChildPlan, KeepReason, Kept, Plan};
+pub use service::{Ask, Question, Questions, Service};
 pub use shape::Window;
 pub use ttl::TtlObserver;
+pub use ttl_owner::TtlOwner;
+pub use warrant::{Blocked, NoPlanId, PlanId, Warrant};
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -56,8 +77,18 @@ pub enum RetentionError {
 /// # Errors
 /// When the database does not answer, or not in time.
 pub async fn plan(policy: &Policy, mongo: &Mongo, host_now: Timestamp) -> Result<Plan, RetentionError> {
+    plan_up_to(policy, mongo, host_now, None).await
+}
+
+/// The same, for a cutoff that is not later than somebody has decided on, in milliseconds since 1970.
+///
+/// # Errors
+/// When the database does not answer, or not in time.
+pub async fn plan_up_to(policy: &Policy, mongo: &Mongo, host_now: Timestamp, cutoff: Option<i64>) -> Result<Plan, RetentionError> {
     let now = mongo.server_time(LIMIT).await.map_err(|source| RetentionError::store(policy, "asking for its clock", source))?;
-    let facts = facts::read(policy, mongo, now).await?;
+    let mut window = Window::of(policy, now);
+    window.cutoff = cutoff.map_or(window.cutoff, |cutoff| cutoff.min(window.cutoff));
+    let facts = facts::read_window(policy, mongo, window).await?;
     Plan::of(policy, &facts, host_now)
 }
 
@@ -65,6 +96,12 @@ pub async fn plan(policy: &Policy, mongo: &Mongo, host_now: Timestamp) -> Result
 
 impl RetentionError {
     /// Says what failed and what may help.
+    /// What kind of failure of the database it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        if let Self::Store { source, .. } = self { Some(source.reason()) } else { None }
+    }
+
     fn store(policy: &Policy, step: &'static str, source: StoreError) -> Self {
         let remedy = match source.reason() {
             Reason::Timeout => "an index on the date field is needed; without one the whole collection is read",

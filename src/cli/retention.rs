@@ -1,9 +1,13 @@
-//! `bellwether retention`: what policies would delete, and what they would keep and why.
+//! `bellwether retention`: what policies would delete, and what they would keep and why; and doing it.
+
+mod apply;
+mod status;
 
 mod archives;
 mod tables;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -12,7 +16,9 @@ use crate::cli::{Failure, Global, SOFTWARE, UNAVAILABLE, USAGE};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::config::environment::Environment;
-use crate::retention::{Plan, plan};
+use crate::config::retention::Policy;
+use crate::config::stores::MongoStore;
+use crate::retention::{Engine, Plan, RetentionMetrics, plan};
 use crate::store::mongodb::{Mongo, Purpose};
 
 #[derive(Debug, Args)]
@@ -32,15 +38,22 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Archives and deletes what a plan says.
-    Apply {
-        /// Only this policy.
-        #[arg(long, value_name = "NAME")]
-        policy: Option<String>,
-        /// Asks nothing.
+    /// Archives what a plan says, and deletes what was archived and read back.
+    Apply(apply::ApplyArgs),
+    /// Shows how each policy stands: its last run, and why that ended.
+    Status {
+        /// Writes JSON.
         #[arg(long)]
-        yes: bool,
+        json: bool,
     },
+    /// Keeps every process from deleting, until `resume`.
+    Pause {
+        /// Why, for those who ask.
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+    },
+    /// Lets retention go on.
+    Resume,
     /// Reads archives and compares every record with its sha256.
     Verify(archives::VerifyArgs),
     /// Brings back what was archived.
@@ -48,21 +61,34 @@ enum What {
 }
 
 pub(super) fn retention(global: &Global, arguments: &RetentionArgs, environment: &Environment) -> Result<ExitCode, Failure> {
-    let (policy, json) = match &arguments.what {
-        What::Plan { policy, json } => (policy, json),
-        What::Apply { policy, yes } => return apply(global, policy.as_deref(), *yes, environment),
+    match &arguments.what {
         What::Verify(arguments) => return archives::verify(global, arguments, environment),
         What::Restore(arguments) => return archives::bring_back(global, arguments, environment),
-    };
+        _ => {}
+    }
     let config = global.load(environment)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::new(SOFTWARE, error))?;
-    let wanted = policy.as_deref();
-    let tables = runtime.block_on(tables::plans(&config, wanted))?;
-    let documents = if !tables.is_empty() && !is_any(&config, wanted) { Ok(Vec::new()) } else { runtime.block_on(plans(&config, wanted)) };
+    // Two threads: whatever holds one up, the lease is renewed.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(SOFTWARE, error))?;
+    let done = runtime.block_on(async {
+        match &arguments.what {
+            What::Plan { policy, json } => show_plans(&config, policy.as_deref(), *json).await,
+            What::Apply(arguments) => apply::apply_all(&config, arguments).await,
+            What::Status { json } => status::status(&config, *json).await,
+            What::Pause { reason } => status::pause(&config, Some(reason)).await,
+            What::Resume => status::pause(&config, None).await,
+            What::Verify(_) | What::Restore(_) => Ok(ExitCode::SUCCESS),
+        }
+    });
     // An operation that was given up must not hold up the exit.
     runtime.shutdown_background();
-    let documents = documents?;
-    if *json {
+    done
+}
+
+async fn show_plans(config: &Config, policy: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
+    let tables = tables::plans(config, policy).await?;
+    let documents = if !tables.is_empty() && !is_any(config, policy) { Vec::new() } else { plans(config, policy).await? };
+    if json {
         let plans: Vec<_> = documents.iter().map(|plan| json!(plan)).chain(tables.iter().map(|plan| json!(plan))).collect();
         println!("{:#}", json!(plans));
     } else {
@@ -72,41 +98,37 @@ pub(super) fn retention(global: &Global, arguments: &RetentionArgs, environment:
     Ok(ExitCode::SUCCESS)
 }
 
-fn apply(global: &Global, policy: Option<&str>, yes: bool, environment: &Environment) -> Result<ExitCode, Failure> {
-    let config = global.load(environment)?;
-    if !tables::is_any(&config, policy) {
-        let message = "this version deletes rows of tables and no documents: that is not built yet. \
-                       See what would be deleted with `bellwether retention plan`";
-        return Err(Failure::new(UNAVAILABLE, message));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::new(SOFTWARE, error))?;
-    let outcomes =
-        runtime.block_on(tables::apply(&config, policy, |plan| if yes { Ok(()) } else { archives::ask(&format!("{plan}\nGo on?")) }))?;
-    runtime.shutdown_background();
-    for outcome in outcomes {
-        println!(
-            "{}: {} rows archived, {} deleted, {} left as they had changed",
-            outcome.run, outcome.archived, outcome.deleted, outcome.changed
-        );
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 fn is_any(config: &Config, wanted: Option<&str>) -> bool {
     config.retention.policies.iter().any(|policy| wanted.is_none_or(|name| policy.name == name))
 }
 
-async fn plans(config: &Config, wanted: Option<&str>) -> Result<Vec<Plan>, Failure> {
+/// The policies that are asked for; none is a mistake.
+fn policies<'a>(config: &'a Config, wanted: Option<&str>) -> Result<Vec<&'a Policy>, Failure> {
     let policies: Vec<_> = config.retention.policies.iter().filter(|policy| wanted.is_none_or(|name| policy.name == name)).collect();
-    let Some(store) = config.stores.mongodb.as_ref().filter(|_| !policies.is_empty()) else {
-        let names: Vec<&str> = config.retention.policies.iter().map(|policy| policy.name.as_str()).collect();
-        let message = match wanted {
-            Some(name) => format!("there is no retention policy `{name}`; there are: {}", names.join(", ")),
-            None => "there is no retention policy; add one below `retention.policies`".to_owned(),
-        };
-        return Err(Failure::new(USAGE, message));
+    if !policies.is_empty() {
+        return Ok(policies);
+    }
+    let names: Vec<&str> = config.retention.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let message = match wanted {
+        Some(name) => format!("there is no retention policy `{name}`; there are: {}", names.join(", ")),
+        None => "there is no retention policy; add one below `retention.policies`".to_owned(),
     };
-    let mongo = Mongo::new(store, Purpose::Retention);
+    Err(Failure::new(USAGE, message))
+}
+
+/// The database that policies are about.
+fn store(config: &Config) -> Result<&MongoStore, Failure> {
+    config.stores.mongodb.as_ref().ok_or_else(|| Failure::new(USAGE, "there is no `stores.mongodb`, which retention policies are about"))
+}
+
+fn engine(config: &Config) -> Result<Engine, Failure> {
+    let mongo = Arc::new(Mongo::new(store(config)?, Purpose::Retention));
+    Ok(Engine::new(mongo, &config.retention, &config.storage, config.profile, RetentionMetrics::default()))
+}
+
+async fn plans(config: &Config, wanted: Option<&str>) -> Result<Vec<Plan>, Failure> {
+    let policies = policies(config, wanted)?;
+    let mongo = Mongo::new(store(config)?, Purpose::Retention);
     let mut plans = Vec::new();
     for policy in policies {
         plans.push(plan(policy, &mongo, Now::read().wall).await.map_err(|error| Failure::new(UNAVAILABLE, error))?);

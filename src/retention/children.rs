@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
-use crate::config::retention::{IdForm, KeepLast, Policy};
+use crate::config::retention::{KeepLast, Policy};
+use crate::retention::edge::{at, key, reference};
+use crate::retention::holds::{eligible, held_elsewhere, is_in_document};
 use crate::retention::shape::{Field, Window};
 use crate::retention::{LIMIT, RetentionError};
 use crate::store::mongodb::within;
@@ -33,18 +35,20 @@ pub(super) struct Children {
     pub counts: Option<Vec<u64>>,
     /// How many expired documents are among the newest of their group, where that came out on the way.
     pub among_newest: Option<u64>,
+    /// How many others are held, where that came out on the way.
+    pub held: Option<u64>,
 }
 
 /// Counts what refers to the documents that would go.
 pub(super) async fn count(policy: &Policy, database: &Database, window: Window) -> Result<Children, RetentionError> {
-    if policy.children.is_empty() && policy.keep_last.is_none() {
-        return Ok(Children { counts: Some(Vec::new()), among_newest: None });
+    if policy.children.is_empty() && policy.keep_last.is_none() && policy.holds.is_empty() {
+        return Ok(Children { counts: Some(Vec::new()), among_newest: None, held: Some(0) });
     }
     let expired = expired(policy, database, window).await?;
     if expired.len() > MOST {
         // A policy without children has none, however many documents there are.
         let counts = policy.children.is_empty().then(Vec::new);
-        return Ok(Children { counts, among_newest: None });
+        return Ok(Children { counts, among_newest: None, held: None });
     }
     let all = expired.len();
     let young = match &policy.keep_last {
@@ -55,7 +59,11 @@ pub(super) async fn count(policy: &Policy, database: &Database, window: Window) 
         None => HashMap::new(),
     };
     let keep = policy.keep_last.as_ref().map_or(0, |last| u64::from(last.count));
-    let going = choose(expired, &young, keep);
+    let old = choose(expired, &young, keep);
+    let mut going = Vec::with_capacity(old.len());
+    for chunk in old.chunks(CHUNK) {
+        going.extend(not_held(policy, database, window, chunk).await?);
+    }
     let mut counts = Vec::with_capacity(policy.children.len());
     for child in &policy.children {
         let mut count = 0;
@@ -68,7 +76,31 @@ pub(super) async fn count(policy: &Policy, database: &Database, window: Window) 
         }
         counts.push(count);
     }
-    Ok(Children { counts: Some(counts), among_newest: u64::try_from(all - going.len()).ok() })
+    let part = |from: usize, to: usize| u64::try_from(from.saturating_sub(to)).ok();
+    Ok(Children { counts: Some(counts), among_newest: part(all, old.len()), held: part(old.len(), going.len()) })
+}
+
+/// Of these documents, those that nothing holds.
+async fn not_held(policy: &Policy, database: &Database, window: Window, ids: &[Bson]) -> Result<Vec<Bson>, RetentionError> {
+    let mut free = ids.to_vec();
+    if policy.holds.iter().any(is_in_document) {
+        let collection = database.collection::<Document>(&policy.collection);
+        let mut filter = eligible(policy, window);
+        filter.insert("_id", doc! { "$in": ids });
+        let reading = within(LIMIT, async move {
+            let mut cursor = collection.find(filter).projection(doc! { "_id": 1 }).max_time(LIMIT).await?;
+            let mut found = HashSet::new();
+            while cursor.advance().await? {
+                found.extend(cursor.deserialize_current()?.get("_id").map(key));
+            }
+            Ok(found)
+        });
+        let found = reading.await.map_err(|source| RetentionError::store(policy, "looking for what is held", source))?;
+        free.retain(|id| found.contains(&key(id)));
+    }
+    let held = held_elsewhere(policy, database, &free).await?;
+    free.retain(|id| !held.contains(&key(id)));
+    Ok(free)
 }
 
 async fn expired(policy: &Policy, database: &Database, window: Window) -> Result<Vec<Expired>, RetentionError> {
@@ -141,30 +173,9 @@ fn choose(mut expired: Vec<Expired>, young: &HashMap<Vec<u8>, u64>, keep: u64) -
     expired.into_iter().filter(|document| !stays(document, &mut kept)).map(|document| document.id).collect()
 }
 
-/// Bytes that are the same for the same value.
-fn key(value: &Bson) -> Vec<u8> {
-    doc! { "": value.clone() }.to_vec().unwrap_or_default()
-}
-
-fn at<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
-    match path.split_once('.') {
-        None => document.get(path),
-        Some((first, rest)) => at(document.get_document(first).ok()?, rest),
-    }
-}
-
-/// How a child names a parent.
-fn reference(id: &Bson, form: IdForm) -> Bson {
-    match (form, id) {
-        (IdForm::ObjectidHex, Bson::ObjectId(id)) => Bson::String(id.to_hex()),
-        _ => id.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mongodb::bson::oid::ObjectId;
 
     fn document(id: i32, date: i64, group: &str) -> Expired {
         Expired { id: id.into(), date, group: group.into() }
@@ -186,13 +197,5 @@ mod tests {
         expired.reverse();
         assert_eq!(choose(expired, &HashMap::new(), 1), first);
         assert_eq!(first.len(), 2);
-    }
-
-    #[test]
-    fn references_are_converted_as_declared() {
-        let id = ObjectId::from_bytes([7; 12]);
-        assert_eq!(reference(&id.into(), IdForm::ObjectidHex), Bson::from("070707070707070707070707"));
-        assert_eq!(reference(&id.into(), IdForm::Same), Bson::from(id));
-        assert_eq!(reference(&"uuid".into(), IdForm::ObjectidHex), Bson::from("uuid"));
     }
 }

@@ -9,6 +9,7 @@ use mongodb::options::Hint;
 
 use crate::config::retention::{KeepLast, Policy};
 use crate::retention::children;
+use crate::retention::holds::eligible;
 use crate::retention::shape::{Field, Window};
 use crate::retention::{LIMIT, RetentionError};
 use crate::store::mongodb::{Mongo, within};
@@ -33,6 +34,8 @@ const OTHER_TYPES: [&str; 13] = [
 /// What there is in a collection, as a policy divides it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
+    /// The database.
+    pub database: String,
     /// The points in time by which it is divided.
     pub window: Window,
     /// All documents.
@@ -41,6 +44,8 @@ pub struct Facts {
     pub expired: u64,
     /// Of those, how many are among the newest of their group.
     pub among_newest: u64,
+    /// Of the others, how many are held; where that is too much to count, less than that.
+    pub held: u64,
     /// Younger than the cutoff, or exactly as old.
     pub young: u64,
     /// Dated in the future.
@@ -85,7 +90,11 @@ pub struct Access {
 /// # Errors
 /// When the database does not answer, or not in time.
 pub async fn read(policy: &Policy, mongo: &Mongo, now: i64) -> Result<Facts, RetentionError> {
-    let window = Window::of(policy, now);
+    read_window(policy, mongo, Window::of(policy, now)).await
+}
+
+/// The same for points in time that somebody has decided on.
+pub(super) async fn read_window(policy: &Policy, mongo: &Mongo, window: Window) -> Result<Facts, RetentionError> {
     let database = mongo.database().await.map_err(|source| RetentionError::store(policy, "connecting", source))?;
     let reader = Reader { policy, database: &database, window };
     let access = reader.access().await?;
@@ -97,11 +106,19 @@ pub async fn read(policy: &Policy, mongo: &Mongo, now: i64) -> Result<Facts, Ret
         (Some(_), Some(counted)) => counted,
         (Some(last), None) => reader.among_newest(last).await?,
     };
+    let expired = reader.count(field.dated(window.expired())).await?;
+    let held = match children.held {
+        Some(held) => held,
+        // Some may be both: counted as few as they can be, so that no guard sees fewer deletions than there may be.
+        None => (expired - reader.count(eligible(policy, window)).await?.min(expired)).saturating_sub(among_newest),
+    };
     Ok(Facts {
+        database: database.name().to_owned(),
         window,
         total: reader.total().await?,
-        expired: reader.count(field.dated(window.expired())).await?,
+        expired,
         among_newest,
+        held,
         young: reader.count(field.dated(window.young())).await?,
         future: reader.count(field.dated(window.future())).await?,
         before_floor: reader.count(field.dated(window.before_floor())).await?,

@@ -8,9 +8,6 @@ use serde::Serialize;
 use crate::config::retention::Policy;
 use crate::retention::facts::Facts;
 
-/// The greatest part of a collection that a plan may delete.
-const MAX_FRACTION: f64 = 0.2;
-
 /// How far the clocks of the database and of the host may differ, in milliseconds.
 const MAX_SKEW_MS: u64 = 60_000;
 
@@ -20,12 +17,23 @@ const MAX_SKEW_MS: u64 = 60_000;
 pub enum Guard {
     /// Not too great a part of the collection would go.
     Fraction,
+    /// Not too many documents would go.
+    Documents,
+    /// Enough documents would stay.
+    Remaining,
     /// The documents are found by an index.
     Index,
     /// The clocks of database and host agree.
     Clocks,
     /// What refers to the documents is known.
     Children,
+}
+
+// === impl Guard ===
+
+impl Guard {
+    /// Every guard.
+    pub const ALL: [Self; 6] = [Self::Fraction, Self::Documents, Self::Remaining, Self::Index, Self::Clocks, Self::Children];
 }
 
 /// What a guard found.
@@ -40,18 +48,37 @@ pub struct Verdict {
 }
 
 /// What each guard finds in the facts of a policy. `fraction` is the part of the collection that would go.
-pub(super) fn verdicts(policy: &Policy, facts: &Facts, fraction: f64, host_now: Timestamp, database_now: Timestamp) -> Vec<Verdict> {
+pub(super) fn verdicts(
+    policy: &Policy,
+    facts: &Facts,
+    going: u64,
+    fraction: f64,
+    host_now: Timestamp,
+    database_now: Timestamp,
+) -> Vec<Verdict> {
     vec![
-        fraction_guard(fraction),
+        fraction_guard(fraction, policy.guards.max_fraction),
+        documents_guard(going, policy.guards.max_documents),
+        remaining_guard(facts.total.saturating_sub(going), going, policy.guards.min_remaining),
         index_guard(policy, facts),
         clock_guard(host_now, database_now),
         children_guard(facts.children.is_some()),
     ]
 }
 
-fn fraction_guard(fraction: f64) -> Verdict {
-    let finding = format!("{:.1} % of the collection would be deleted; at most {:.0} % may be", fraction * 100.0, MAX_FRACTION * 100.0);
-    Verdict { guard: Guard::Fraction, passes: fraction <= MAX_FRACTION, finding }
+fn fraction_guard(fraction: f64, most: f64) -> Verdict {
+    let finding = format!("{:.1} % of the collection would be deleted; at most {:.0} % may be", fraction * 100.0, most * 100.0);
+    Verdict { guard: Guard::Fraction, passes: fraction <= most, finding }
+}
+
+fn documents_guard(going: u64, most: u64) -> Verdict {
+    let finding = format!("{going} documents would be deleted; at most {most} may be");
+    Verdict { guard: Guard::Documents, passes: going <= most, finding }
+}
+
+fn remaining_guard(remaining: u64, going: u64, least: u64) -> Verdict {
+    let finding = format!("{remaining} documents would remain; at least {least} must");
+    Verdict { guard: Guard::Remaining, passes: remaining >= least || going == 0, finding }
 }
 
 fn index_guard(policy: &Policy, facts: &Facts) -> Verdict {

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::retention::{IdForm, Policy};
+use crate::config::retention::{Child, Guards, Hold, IdForm, Policy};
 use crate::retention::RetentionError;
 use crate::retention::facts::Facts;
 use crate::retention::guard::{Verdict, verdicts};
+use crate::retention::shape::{FLOOR, Window};
+use crate::retention::warrant::PlanId;
 
 /// How many documents a batch deletes. Measured: 500 take 9 ms, 5000 take 72.
 const BATCH: u64 = 500;
@@ -23,8 +25,12 @@ pub struct Plan {
     pub policy: String,
     /// A hash of what the policy says.
     pub policy_hash: String,
-    /// A hash of the whole plan.
+    /// What the plan is called: `retention apply --plan` takes it.
     pub plan_id: String,
+    /// A hash of the whole plan.
+    pub plan_hash: String,
+    /// The database.
+    pub database: String,
     /// The collection.
     pub collection: String,
     /// The date field.
@@ -79,6 +85,8 @@ pub enum KeepReason {
     Young,
     /// Among the newest of their group.
     AmongNewest,
+    /// Held by a field, by its id, or by another collection.
+    Held,
     /// Dated in the future.
     Future,
     /// Dated before 2000: a date that was never set.
@@ -119,7 +127,7 @@ impl Plan {
         let window = facts.window;
         let time = |millis: i64| Timestamp::from_millisecond(millis);
         let database_now = time(window.now).map_err(|_| RetentionError::Clock(window.now))?;
-        let would_delete = facts.expired.saturating_sub(facts.among_newest);
+        let would_delete = facts.expired.saturating_sub(facts.among_newest).saturating_sub(facts.held);
         let counted = |position: usize| facts.children.as_ref().and_then(|counts| counts.get(position).copied());
         let children = policy.children.iter().enumerate().map(|(position, child)| ChildPlan {
             collection: child.collection.clone(),
@@ -129,8 +137,10 @@ impl Plan {
         let fraction = fraction(would_delete, facts.total);
         let mut plan = Self {
             policy: policy.name.clone(),
-            policy_hash: policy_hash(policy),
+            policy_hash: policy_hash(policy, &facts.database),
             plan_id: String::new(),
+            plan_hash: String::new(),
+            database: facts.database.clone(),
             collection: policy.collection.clone(),
             field: policy.field.clone(),
             keep: written(policy.keep),
@@ -149,9 +159,20 @@ impl Plan {
             batches: would_delete.div_ceil(BATCH),
             guards: Vec::new(),
         };
-        plan.guards = verdicts(policy, facts, fraction, host_now, database_now);
-        plan.plan_id = plan.hash();
+        plan.guards = verdicts(policy, facts, would_delete, fraction, host_now, database_now);
+        plan.plan_id = PlanId::new(window.now, window.cutoff, would_delete, plan.children_total(), &plan.policy_hash).to_string();
+        plan.plan_hash = plan.hash();
         Ok(plan)
+    }
+
+    /// The points in time that it was made for.
+    pub(super) fn window(&self) -> Window {
+        Window { floor: FLOOR, cutoff: self.cutoff.as_millisecond(), now: self.database_now.as_millisecond() }
+    }
+
+    /// About how many bytes a document has, where the user may know.
+    pub(super) fn mean_bytes(&self) -> Option<u64> {
+        self.estimated_bytes.zip(self.would_delete.into()).and_then(|(bytes, documents): (u64, u64)| bytes.checked_div(documents))
     }
 
     /// Whether every guard would let a deletion go on.
@@ -166,8 +187,14 @@ impl Plan {
         self.kept.iter().find(|kept| kept.reason == reason).map_or(0, |kept| kept.documents)
     }
 
+    /// How many children would go with the documents, as far as they were counted.
+    #[must_use]
+    pub fn children_total(&self) -> u64 {
+        self.children.iter().filter_map(|child| child.documents).sum()
+    }
+
     fn hash(&self) -> String {
-        sha256(&serde_json::to_vec(&Self { plan_id: String::new(), ..self.clone() }).unwrap_or_default())
+        sha256(&serde_json::to_vec(self).unwrap_or_default())
     }
 }
 
@@ -175,6 +202,7 @@ fn kept(facts: &Facts) -> Vec<Kept> {
     [
         (KeepReason::Young, facts.young),
         (KeepReason::AmongNewest, facts.among_newest),
+        (KeepReason::Held, facts.held),
         (KeepReason::Future, facts.future),
         (KeepReason::BeforeFloor, facts.before_floor),
         (KeepReason::Missing, facts.missing),
@@ -209,16 +237,19 @@ fn bytes(mean: f64, documents: u64) -> u64 {
 }
 
 /// The same for the same policy, whatever version of this program reads it.
-fn policy_hash(policy: &Policy) -> String {
+pub(super) fn policy_hash(policy: &Policy, database: &str) -> String {
     let form = |id: IdForm| match id {
         IdForm::Same => "same",
         IdForm::ObjectidHex => "objectid_hex",
     };
-    let children: Vec<_> = policy
-        .children
-        .iter()
-        .map(|child| serde_json::json!({ "collection": child.collection, "field": child.field, "id": form(child.id) }))
-        .collect();
+    let edge = |child: &Child| serde_json::json!({ "collection": child.collection, "field": child.field, "id": form(child.id) });
+    let children: Vec<_> = policy.children.iter().map(edge).collect();
+    let hold = |hold: &Hold| match hold {
+        Hold::Field(field) => serde_json::json!({ "field": field }),
+        Hold::Ids(ids) => serde_json::json!({ "ids": ids }),
+        Hold::Collection(by) => edge(by),
+    };
+    let Guards { max_fraction, max_documents, min_remaining } = policy.guards;
     let said = serde_json::json!({
         "name": policy.name,
         "collection": policy.collection,
@@ -226,6 +257,9 @@ fn policy_hash(policy: &Policy) -> String {
         "keep_ms": u64::try_from(policy.keep.as_millis()).unwrap_or(u64::MAX),
         "keep_last": policy.keep_last.as_ref().map(|last| serde_json::json!({ "count": last.count, "per": last.per })),
         "children": children,
+        "holds": policy.holds.iter().map(hold).collect::<Vec<_>>(),
+        "guards": serde_json::json!([max_fraction, max_documents, min_remaining]),
+        "database": database,
     });
     sha256(said.to_string().as_bytes())
 }
@@ -253,21 +287,17 @@ fn as_optional_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::retention::{Child, KeepLast};
+    use crate::config::retention::KeepLast;
     use crate::retention::facts::Access;
     use crate::retention::guard::Guard;
-    use crate::retention::shape::Window;
 
     const NOW: i64 = 1_763_712_000_000;
 
     fn policy() -> Policy {
         Policy {
-            name: "discoveries".to_owned(),
-            collection: "discoveries".to_owned(),
-            field: "created_at".to_owned(),
-            keep: Duration::from_secs(90 * 86_400),
             keep_last: Some(KeepLast { count: 10, per: "project_id".to_owned() }),
             children: vec![Child { collection: "feedback".to_owned(), field: "discovery_id".to_owned(), id: IdForm::ObjectidHex }],
+            ..Policy::simple("discoveries", "discoveries", "created_at", Duration::from_secs(90 * 86_400))
         }
     }
 
@@ -314,6 +344,10 @@ mod tests {
         check_stopped_by(&Facts { access: Access::default(), ..facts() }, &[Guard::Index]);
         check_stopped_by(&Facts { children: None, ..facts() }, &[Guard::Children]);
         check_stopped_by(&Facts { total: 0, expired: 1, among_newest: 0, ..facts() }, &[Guard::Fraction]);
+        let policy = Policy { guards: Guards { max_fraction: 1.0, max_documents: 199, min_remaining: 801 }, ..policy() };
+        let plan = Plan::of(&policy, &facts(), Timestamp::from_millisecond(NOW).unwrap()).unwrap();
+        let stopped: Vec<Guard> = plan.guards.iter().filter(|verdict| !verdict.passes).map(|verdict| verdict.guard).collect();
+        assert_eq!(stopped, [Guard::Documents, Guard::Remaining]);
         check_stopped_by(&Facts { total: 0, expired: 0, access: Access::default(), ..facts() }, &[]);
     }
 
@@ -336,8 +370,9 @@ mod tests {
         assert_eq!(first.policy_hash, grown.policy_hash);
         let mut shorter = policy();
         shorter.keep = Duration::from_secs(86_400);
-        assert_ne!(policy_hash(&shorter), first.policy_hash);
-        assert_eq!(first.plan_id.len(), 64);
+        assert_ne!(policy_hash(&shorter, ""), first.policy_hash);
+        assert_eq!(first.plan_hash.len(), 64);
+        assert_eq!(first.plan_id.parse::<PlanId>().map(|id| (id.documents, id.children)), Ok((200, 7)));
     }
 
     #[test]

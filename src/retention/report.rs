@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::retention::engine::Standing;
 use crate::retention::guard::{Guard, Verdict};
+use crate::retention::outcome::{Outcome, Tally};
 use crate::retention::plan::{KeepReason, Plan};
 
 // === impl KeepReason ===
@@ -12,6 +14,7 @@ impl fmt::Display for KeepReason {
         formatter.pad(match self {
             Self::Young => "younger than the cutoff",
             Self::AmongNewest => "among the newest of their group",
+            Self::Held => "held",
             Self::Future => "dated in the future",
             Self::BeforeFloor => "dated before 2000: never set",
             Self::Missing => "the date is missing",
@@ -30,6 +33,8 @@ impl fmt::Display for Guard {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {
             Self::Fraction => "fraction",
+            Self::Documents => "documents",
+            Self::Remaining => "remaining",
             Self::Index => "index",
             Self::Clocks => "clocks",
             Self::Children => "children",
@@ -65,6 +70,44 @@ impl fmt::Display for Plan {
         for Verdict { guard, passes, finding } in &self.guards {
             writeln!(formatter, "    {:<5} {guard:<9} {finding}", if *passes { "ok" } else { "STOP" })?;
         }
-        write!(formatter, "  plan {}\n  policy {}", self.plan_id, self.policy_hash)
+        write!(formatter, "  policy {}\n  plan {}", self.policy_hash, self.plan_id)
+    }
+}
+
+// === impl Outcome ===
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { archived, deleted, children, bytes, skipped } = &self.tally;
+        writeln!(formatter, "policy {}: {} at {}", self.policy, self.stop.word(), self.ended)?;
+        writeln!(formatter, "  why       {}", self.why)?;
+        writeln!(formatter, "  run       {}", self.run)?;
+        writeln!(formatter, "  archived  {archived} documents, {bytes} bytes with what referred to them")?;
+        write!(formatter, "  deleted   {deleted} documents, and {children} that referred to them")?;
+        for (reason, documents) in skipped {
+            write!(formatter, "\n  kept      {documents}: {}", reason.word())?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Standing ===
+
+impl fmt::Display for Standing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.last {
+            Some(last) => write!(formatter, "{last}")?,
+            None => write!(formatter, "policy {}: has never run", self.policy)?,
+        }
+        if !self.enforces {
+            write!(formatter, "\n  only plans: `retention.mode` is not enforce")?;
+        }
+        if let Some(run) = &self.unfinished {
+            write!(formatter, "\n  has begun the run {run}, which goes on, or was ended and is gone on with")?;
+        }
+        if let Some(time) = &self.first_seen {
+            write!(formatter, "\n  as it is now since {time}")?;
+        }
+        Ok(())
     }
 }

@@ -112,9 +112,11 @@ impl<'a> Field<'a> {
     }
 
     fn with_no_list(self, condition: Document) -> Document {
-        if self.has_no_list {
-            return condition;
-        }
+        if self.has_no_list { condition } else { self.outside_lists_and(condition) }
+    }
+
+    /// Documents that fulfil a condition, and where neither the field nor anything above it is a list.
+    pub(super) fn outside_lists_and(self, condition: Document) -> Document {
         let mut conditions = vec![condition];
         conditions.extend(self.outside_lists());
         doc! { "$and": conditions }
@@ -160,14 +162,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_so_long_that_the_arithmetic_breaks() {
-        let policy = Policy {
-            name: "p".to_owned(),
-            collection: "c".to_owned(),
-            field: "f".to_owned(),
-            keep: std::time::Duration::MAX,
-            keep_last: None,
-            children: Vec::new(),
-        };
+        let policy = Policy::simple("p", "c", "f", std::time::Duration::MAX);
         let window = Window::of(&policy, 1_763_712_000_000);
         assert!(window.cutoff < window.floor);
     }

@@ -90,7 +90,7 @@ impl TtlObserver {
     pub async fn observe(&mut self) {
         let mut failure = None;
         for (collection, declared) in &self.declared {
-            match self.indexes(collection).await {
+            match indexes(&self.mongo, collection).await {
                 Ok(indexes) => declared.iter().for_each(|ttl| self.expose(ttl, indexes.as_deref())),
                 Err(error) => {
                     failure = Some(error);
@@ -104,26 +104,6 @@ impl TtlObserver {
             self.expire_after.clear();
         }
         self.note(failure.as_ref());
-    }
-
-    /// The indexes of a collection; `None` where there is no such collection.
-    async fn indexes(&self, collection: &str) -> Result<Option<Vec<Document>>, StoreError> {
-        let database = self.mongo.database().await?;
-        // Raw, since the driver's own type refuses seconds that are NaN or a fraction.
-        let command = doc! { "listIndexes": collection, "cursor": {}, "maxTimeMS": 5000 };
-        let listed = within(LIMIT, async move {
-            let mut cursor = database.run_cursor_command(command).await?;
-            let mut indexes = Vec::new();
-            while cursor.advance().await? {
-                indexes.push(cursor.deserialize_current()?);
-            }
-            Ok(indexes)
-        });
-        match listed.await {
-            Ok(indexes) => Ok(Some(indexes)),
-            Err(StoreError::Driver { code: Some(NAMESPACE_NOT_FOUND), .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     fn expose(&self, ttl: &Ttl, indexes: Option<&[Document]>) {
@@ -156,6 +136,26 @@ impl TtlObserver {
     }
 }
 
+/// The indexes of a collection; `None` where there is no such collection.
+pub(super) async fn indexes(mongo: &Mongo, collection: &str) -> Result<Option<Vec<Document>>, StoreError> {
+    let database = mongo.database().await?;
+    // Raw, since the driver's own type refuses seconds that are NaN or a fraction.
+    let command = doc! { "listIndexes": collection, "cursor": {}, "maxTimeMS": 5000 };
+    let listed = within(LIMIT, async move {
+        let mut cursor = database.run_cursor_command(command).await?;
+        let mut indexes = Vec::new();
+        while cursor.advance().await? {
+            indexes.push(cursor.deserialize_current()?);
+        }
+        Ok(indexes)
+    });
+    match listed.await {
+        Ok(indexes) => Ok(Some(indexes)),
+        Err(StoreError::Driver { code: Some(NAMESPACE_NOT_FOUND), .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn of(ttl: &Ttl) -> OfField {
     [("collection", ttl.collection.clone()), ("field", ttl.field.clone())]
 }
@@ -174,7 +174,7 @@ fn seconds(indexes: &[Document], field: &str) -> Option<f64> {
 
 /// Servers take for 0 what is no number.
 #[expect(clippy::cast_precision_loss, reason = "seconds are at most 2^31")]
-fn number(value: &Bson) -> f64 {
+pub(super) fn number(value: &Bson) -> f64 {
     match value {
         Bson::Int32(seconds) => f64::from(*seconds),
         Bson::Int64(seconds) => *seconds as f64,

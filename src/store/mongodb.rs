@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use mongodb::error::{Error as DriverError, ErrorKind};
+use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use tokio::sync::OnceCell;
@@ -130,7 +130,7 @@ impl Mongo {
         let (name, pool) = match self.purpose {
             Purpose::Health => ("bellwether-health", 2),
             Purpose::Collect => ("bellwether-collect", 2),
-            Purpose::Retention => ("bellwether-retention", 2),
+            Purpose::Retention => ("bellwether-retention", 4),
             Purpose::Secrets => ("bellwether-secrets", 2),
         };
         options.app_name = Some(name.to_owned());
@@ -187,11 +187,7 @@ impl StoreError {
     /// Maps a driver's error to a kind, and forgets its text.
     #[must_use]
     pub fn from_driver(error: &DriverError) -> Self {
-        let code = match error.kind.as_ref() {
-            ErrorKind::Command(command) => Some(command.code),
-            _ => None,
-        };
-        Self::Driver { reason: reason_of(error), code }
+        Self::Driver { reason: reason_of(error), code: code_of(error) }
     }
 
     /// What kind of failure it was.
@@ -205,13 +201,23 @@ impl StoreError {
     }
 }
 
+/// The server's code, wherever the driver keeps it.
+fn code_of(error: &DriverError) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => Some(command.code),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+        _ => None,
+    }
+}
+
 fn reason_of(error: &DriverError) -> Reason {
     match error.kind.as_ref() {
         ErrorKind::Authentication { .. } => Reason::Auth,
         ErrorKind::DnsResolve { .. } => Reason::Dns,
         ErrorKind::InvalidTlsConfig { .. } => Reason::Tls,
         ErrorKind::Io(cause) => reason_of_io(cause),
-        ErrorKind::Command(command) => reason_of_code(command.code),
+        ErrorKind::Command(_) | ErrorKind::Write(_) => code_of(error).map_or(Reason::Other, reason_of_code),
         // The text names each server with its last error, and nothing else tells why none could be chosen.
         ErrorKind::ServerSelection { message, .. } | ErrorKind::ConnectionPoolCleared { message, .. } => reason_of_text(message),
         _ => Reason::Other,

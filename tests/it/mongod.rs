@@ -30,6 +30,7 @@ pub struct Mongod {
     folder: TempDir,
     port: u16,
     replica_set: bool,
+    asks_for_passwords: bool,
 }
 
 // === impl Mongod ===
@@ -55,6 +56,29 @@ impl Mongod {
         server
     }
 
+    /// A standalone server that asks for passwords. Each user, whose password is `secret`, has these privileges.
+    pub async fn start_with_users(database: &str, users: &[(&str, Vec<Document>)]) -> Self {
+        let mut server = Self::start().await;
+        let admin = server.admin().await;
+        let create = doc! { "createUser": "root", "pwd": "secret", "roles": ["root"] };
+        admin.run_command(create).await.expect("a user");
+        for (user, privileges) in users {
+            let role = doc! { "createRole": format!("of-{user}"), "privileges": privileges.clone(), "roles": [] };
+            let database = server.database(database).await;
+            database.run_command(role).await.expect("a role");
+            let create = doc! { "createUser": user, "pwd": "secret", "roles": [format!("of-{user}")] };
+            database.run_command(create).await.expect("a user");
+        }
+        server.asks_for_passwords = true;
+        server.restart().await;
+        server
+    }
+
+    /// The connection string of a user of a database; `root` is of `admin`.
+    pub fn uri_of(&self, user: &str, database: &str) -> String {
+        format!("mongodb://{user}:secret@{}/?authSource={database}", self.address())
+    }
+
     async fn start_as(replica_set: bool) -> Self {
         let mut folder = tempfile::tempdir().expect("a temporary folder");
         // The port is free when it is chosen and may be taken a moment later by another test.
@@ -64,7 +88,7 @@ impl Mongod {
             drop(listener);
             let path = folder.path().join(port.to_string());
             std::fs::create_dir_all(&path).expect("a folder for the data");
-            let mut server = Self { child: None, folder, port, replica_set };
+            let mut server = Self { child: None, folder, port, replica_set, asks_for_passwords: false };
             server.spawn();
             if server.answers().await {
                 return server;
@@ -94,6 +118,9 @@ impl Mongod {
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        if self.asks_for_passwords {
+            command.arg("--auth");
+        }
         if self.replica_set {
             command.args(["--replSet", SET]);
         }

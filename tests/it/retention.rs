@@ -108,6 +108,7 @@ async fn a_plan_has_exact_numbers_and_writes_nothing() {
     let expected = [
         (KeepReason::Young, 11),
         (KeepReason::AmongNewest, 5),
+        (KeepReason::Held, 0),
         (KeepReason::Future, 2),
         (KeepReason::BeforeFloor, 2),
         (KeepReason::Missing, 1),

@@ -1,0 +1,178 @@
+//! What Prometheus learns about policies.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::config::retention::{Mode, Policy};
+use crate::retention::guard::Guard;
+use crate::retention::outcome::{Outcome, Skip, Stop, Tally};
+use crate::retention::plan::Plan;
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfPolicy {
+    policy: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfSkip {
+    policy: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfStop {
+    policy: String,
+    stop: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfGuard {
+    policy: String,
+    guard: String,
+}
+
+type Counts = Family<OfPolicy, Counter>;
+type Values = Family<OfPolicy, Gauge<f64, AtomicU64>>;
+type Numbers = Family<OfPolicy, Gauge>;
+
+/// What policies would do, and what runs have done.
+#[derive(Clone, Debug, Default)]
+pub struct RetentionMetrics {
+    matched: Numbers,
+    oldest_eligible_age: Values,
+    dry_run: Numbers,
+    running: Numbers,
+    last_success: Values,
+    archived: Counts,
+    archived_bytes: Counts,
+    deleted: Counts,
+    children_deleted: Counts,
+    verify_failures: Counts,
+    busy_seconds: Family<OfPolicy, Counter<f64, AtomicU64>>,
+    batches: Counts,
+    skipped: Family<OfSkip, Counter>,
+    runs: Family<OfStop, Counter>,
+    guard_blocked: Family<OfGuard, Gauge>,
+    paused: Gauge,
+}
+
+// === impl RetentionMetrics ===
+
+impl RetentionMetrics {
+    /// Registers them, with a series for each policy from the start.
+    pub fn register(&self, policies: &[Policy], registry: &mut Registry) {
+        let name = |name: &str| format!("bellwether_retention_{name}");
+        registry.register(name("matched_documents"), "Documents that the last plan of a policy would delete", self.matched.clone());
+        registry.register(
+            name("oldest_eligible_age_seconds"),
+            "How far beyond its cutoff the oldest document was that the last plan would delete; 0 where there is none",
+            self.oldest_eligible_age.clone(),
+        );
+        registry.register(name("dry_run"), "Whether a policy only plans", self.dry_run.clone());
+        registry.register(name("running"), "Whether a run of a policy goes on in this process", self.running.clone());
+        registry.register(
+            name("last_success_timestamp_seconds"),
+            "When a run of a policy last ended as it should, by this process; 0 where none has",
+            self.last_success.clone(),
+        );
+        registry.register(name("archived_documents"), "Documents that were archived, read back and compared", self.archived.clone());
+        registry.register(name("archived_bytes"), "Bytes that were archived, before compression", self.archived_bytes.clone());
+        registry.register(name("deleted_documents"), "Documents that were deleted", self.deleted.clone());
+        registry.register(
+            name("deleted_children"),
+            "Documents that were deleted with those that they referred to",
+            self.children_deleted.clone(),
+        );
+        registry.register(
+            name("archive_failures"),
+            "Archives that could not be written, or were not what was written",
+            self.verify_failures.clone(),
+        );
+        registry.register(name("busy_seconds"), "Time that batches took, without the rests between them", self.busy_seconds.clone());
+        registry.register(name("batches"), "Batches that were carried out", self.batches.clone());
+        registry.register(name("skipped_documents"), "Documents that were planned and not deleted, by the reason", self.skipped.clone());
+        registry.register(name("runs"), "Runs that have ended, by why", self.runs.clone());
+        registry.register(name("guard_blocked"), "Whether a guard stopped the last plan", self.guard_blocked.clone());
+        registry.register(name("paused"), "Whether retention is paused for every process", self.paused.clone());
+        for policy in policies {
+            let of = OfPolicy { policy: policy.name.clone() };
+            self.dry_run.get_or_create_owned(&of).set(i64::from(policy.mode == Mode::Plan));
+            self.running.get_or_create_owned(&of).set(0);
+            self.last_success.get_or_create_owned(&of).set(0.0);
+            for counter in
+                [&self.archived, &self.archived_bytes, &self.deleted, &self.children_deleted, &self.verify_failures, &self.batches]
+            {
+                drop(counter.get_or_create_owned(&of));
+            }
+            drop(self.busy_seconds.get_or_create_owned(&of));
+            for skip in Skip::ALL {
+                drop(self.skipped.get_or_create_owned(&OfSkip { policy: policy.name.clone(), reason: skip.word() }));
+            }
+            for stop in Stop::ALL {
+                drop(self.runs.get_or_create_owned(&OfStop { policy: policy.name.clone(), stop: stop.word() }));
+            }
+            for guard in Guard::ALL {
+                self.guard_blocked.get_or_create_owned(&OfGuard { policy: policy.name.clone(), guard: guard.to_string() }).set(0);
+            }
+        }
+    }
+
+    /// Tells what a plan found.
+    pub(super) fn planned(&self, plan: &Plan) {
+        let of = OfPolicy { policy: plan.policy.clone() };
+        self.matched.get_or_create_owned(&of).set(i64::try_from(plan.would_delete).unwrap_or(i64::MAX));
+        let beyond = plan.oldest.map_or(0, |oldest| plan.cutoff.as_millisecond().saturating_sub(oldest.as_millisecond()).max(0));
+        let beyond = if plan.would_delete == 0 { 0 } else { beyond };
+        self.oldest_eligible_age
+            .get_or_create_owned(&of)
+            .set(Duration::from_millis(u64::try_from(beyond).unwrap_or_default()).as_secs_f64());
+        for verdict in &plan.guards {
+            let of = OfGuard { policy: plan.policy.clone(), guard: verdict.guard.to_string() };
+            self.guard_blocked.get_or_create_owned(&of).set(i64::from(!verdict.passes));
+        }
+    }
+
+    /// Tells that a run begins or has ended.
+    pub(super) fn running(&self, policy: &str, is_running: bool) {
+        self.running.get_or_create_owned(&OfPolicy { policy: policy.to_owned() }).set(i64::from(is_running));
+    }
+
+    /// Tells what a batch did: what a run had done before it, and after it.
+    pub(super) fn batch(&self, policy: &str, before: &Tally, after: &Tally, took: Duration) {
+        let of = OfPolicy { policy: policy.to_owned() };
+        self.archived.get_or_create_owned(&of).inc_by(after.archived - before.archived);
+        self.archived_bytes.get_or_create_owned(&of).inc_by(after.bytes - before.bytes);
+        self.deleted.get_or_create_owned(&of).inc_by(after.deleted - before.deleted);
+        self.children_deleted.get_or_create_owned(&of).inc_by(after.children - before.children);
+        self.batches.get_or_create_owned(&of).inc();
+        self.busy_seconds.get_or_create_owned(&of).inc_by(took.as_secs_f64());
+        for (skip, documents) in &after.skipped {
+            let new = documents - before.skipped.get(skip).copied().unwrap_or_default();
+            self.skipped.get_or_create_owned(&OfSkip { policy: policy.to_owned(), reason: skip.word() }).inc_by(new);
+        }
+    }
+
+    /// Tells how a run ended.
+    pub(super) fn ended(&self, outcome: &Outcome) {
+        let of = OfPolicy { policy: outcome.policy.clone() };
+        self.runs.get_or_create_owned(&OfStop { policy: outcome.policy.clone(), stop: outcome.stop.word() }).inc();
+        if outcome.stop.is_success() {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch are below 2^53")]
+            self.last_success.get_or_create_owned(&of).set(outcome.ended.as_millisecond() as f64 / 1000.0);
+        }
+        if outcome.stop == Stop::Archive {
+            self.verify_failures.get_or_create_owned(&of).inc();
+        }
+    }
+
+    /// Tells whether retention is paused.
+    pub(super) fn paused(&self, is_paused: bool) {
+        self.paused.set(i64::from(is_paused));
+    }
+}
