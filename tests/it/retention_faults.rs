@@ -106,7 +106,7 @@ async fn kills(server: Mongod, kills: usize) {
 }
 
 fn wanted_kills() -> usize {
-    std::env::var("BELLWETHER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20)
+    std::env::var_os("BELLWETHER_KILLS").and_then(|kills| kills.to_str()?.parse().ok()).unwrap_or(20)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
