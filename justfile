@@ -38,13 +38,12 @@ soak-logs kills="1000":
     cargo build --release --locked --bin bellwether
     scripts/soak_logs.py target/release/bellwether {{ kills }}
 
-# Runs a fuzz target for so many seconds: framing, scanner, snapshot. Needs `cargo install cargo-fuzz` and a C++ compiler. The stable
 # Kills runs of retention so often at random moments, on a standalone server and a replica set, and looks after each one
 # whether every document is in its collection or in a verified archive
 soak-retention kills="200":
     BELLWETHER_KILLS={{ kills }} cargo test --locked --test it -- --nocapture retention_faults::a_kill
 
-# Runs a fuzz target for so many seconds: framing, scanner. Needs `cargo install cargo-fuzz` and a C++ compiler. The stable
+# Runs a fuzz target for so many seconds: framing, scanner, snapshot. Needs `cargo install cargo-fuzz` and a C++ compiler. The stable
 # toolchain is enough: coverage is asked for by a flag that it only has to be told about, and no sanitizer is needed, as
 # there is no unsafe code of ours.
 fuzz target seconds="60":
