@@ -9,14 +9,11 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
+#[path = "../../src/logs"]
 mod logs {
-    #[path = "../../../src/logs/fault.rs"]
     pub mod fault;
-    #[path = "../../../src/logs/scanner.rs"]
     pub mod scanner;
-    #[path = "../../../src/logs/slot.rs"]
     pub mod slot;
-    #[path = "../../../src/logs/wanted.rs"]
     pub mod wanted;
 }
 
@@ -25,7 +22,8 @@ use logs::scanner::scan;
 use logs::slot::{Kind, Slot};
 use logs::wanted::Wanted;
 
-const PATHS: [&[&str]; 7] = [&["a"], &["level"], &["duration_ms"], &["http", "status"], &["a", "b"], &["http"], &["a name longer than sixteen bytes"]];
+const PATHS: [&[&str]; 7] =
+    [&["a"], &["level"], &["duration_ms"], &["http", "status"], &["a", "b"], &["http"], &["a name longer than sixteen bytes"]];
 
 fuzz_target!(|line: &[u8]| {
     let mut wanted = Wanted::new();
@@ -57,7 +55,9 @@ fuzz_target!(|line: &[u8]| {
             }
         }
         Ok(_) => assert!(found.is_err(), "it is no object"),
-        Err(_) => assert!(found.is_err() || is_odd("lone_surrogate") || is_odd("number_range") || has_odd_part(line), "serde_json refuses it"),
+        Err(_) => {
+            assert!(found.is_err() || is_odd("lone_surrogate") || is_odd("number_range") || has_odd_part(line), "serde_json refuses it")
+        }
     }
 });
 
