@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(missing_docs, reason = "nobody imports tests")]
 
+mod alerting;
 mod archive;
 mod backups;
 mod bucket;

@@ -4,7 +4,7 @@
 //!
 //! The lints return problems instead of panicking, so that `faults` can plant faults and see each of them found.
 
-mod dashboard;
+pub mod dashboard;
 mod faults;
 mod golden;
 mod promql;

@@ -1,0 +1,46 @@
+//! Every query of every dashboard, asked as Grafana asks it: it must have data, and the labels that its legend names.
+
+use super::servers::Stack;
+use crate::observability::dashboard::{DASHBOARDS, dashboard, legend_labels, list, text};
+
+/// Panels that are empty while all components are up, and where no check looks at a certificate.
+const EMPTY: [&str; 2] = ["Root cause", "Time until certificates end"];
+/// What takes how long when it does not happen.
+const EMPTY_IN_TROUBLE: [&str; 1] = ["Duration of the exploration"];
+
+/// What is wrong with the panels at this moment.
+pub async fn problems(stack: &Stack, healthy: bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    for name in DASHBOARDS {
+        let dashboard = dashboard(name);
+        for panel in list(&dashboard, "/panels").iter().filter(|panel| panel["type"] != "row") {
+            let title = text(panel, "/title");
+            let may_be_empty = EMPTY.contains(&title) || !healthy && EMPTY_IN_TROUBLE.contains(&title);
+            for target in list(panel, "/targets") {
+                if let Some(problem) = problem(stack, target, may_be_empty).await {
+                    problems.push(format!("{name}: {title}: {}: {problem}", text(target, "/expr")));
+                }
+            }
+        }
+    }
+    problems
+}
+
+async fn problem(stack: &Stack, target: &serde_json::Value, may_be_empty: bool) -> Option<String> {
+    let variables = [("$__rate_interval", "20s"), ("$job", ".+"), ("$instance", ".+")];
+    let query = variables.iter().fold(text(target, "/expr").to_owned(), |query, (name, value)| query.replace(name, value));
+    if query.contains('$') {
+        return Some("a variable is left".to_owned());
+    }
+    let series = match stack.query(&query, target["range"] == true).await {
+        Ok(series) => series,
+        Err(error) => return Some(error),
+    };
+    let has_data = series.iter().any(|(_, values)| values.iter().any(|value| value.is_finite()));
+    if !has_data {
+        return (!may_be_empty).then(|| "no data".to_owned());
+    }
+    let wanted = legend_labels(text(target, "/legendFormat"));
+    let missing = wanted.into_iter().find(|label| series.iter().any(|(labels, _)| !labels.contains_key(label)))?;
+    Some(format!("the legend names {missing}, which a series does not have"))
+}
