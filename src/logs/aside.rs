@@ -13,6 +13,8 @@ use crate::logs::state::{Commit, Position};
 
 /// No more files of a folder are opened to find one of them: the youngest are.
 const MAX_CANDIDATES: usize = 64;
+/// A folder is looked at until two looks agree, but not more often than this.
+const MAX_LOOKS: usize = 8;
 /// What is appended to names that get no number and no date.
 const WORDS: [&str; 7] = ["old", "bak", "backup", "orig", "prev", "last", "~"];
 /// Dates within a name have at least so many digits.
@@ -112,10 +114,22 @@ impl<'a> Search<'a> {
 
     fn candidates(&self) -> Vec<Aside> {
         let name = real(self.path);
-        let mut found: Vec<Aside> =
-            siblings(&name).filter(|aside| aside.path != name && is_like(&name, &aside.path) && is_readable(&aside.path)).collect();
+        let look = || -> Vec<Aside> {
+            let is_candidate = |aside: &Aside| aside.path != name && is_like(&name, &aside.path) && is_readable(&aside.path);
+            siblings(&name).filter(is_candidate).collect()
+        };
+        // A file that is renamed or compressed meanwhile may hide from one look at the folder.
+        let paths = |found: &[Aside]| -> HashSet<PathBuf> { found.iter().map(|aside| aside.path.clone()).collect() };
+        let mut found = look();
+        for _ in 0..MAX_LOOKS {
+            let before = paths(&found);
+            found = look();
+            if paths(&found) == before {
+                break;
+            }
+        }
         // It is being compressed: until that is done, the file itself is there.
-        let plain: HashSet<PathBuf> = found.iter().map(|aside| aside.path.clone()).collect();
+        let plain = paths(&found);
         found.retain(|aside| !is_compressed(&aside.path) || !plain.contains(&aside.path.with_extension("")));
         found.sort_by(|one, other| one.age().cmp(&other.age()));
         found.drain(..found.len().saturating_sub(MAX_CANDIDATES));
