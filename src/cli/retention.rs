@@ -1,9 +1,8 @@
 //! `bellwether retention`: what policies would delete, and what they would keep and why; and doing it.
 
 mod apply;
-mod status;
-
 mod archives;
+mod status;
 mod tables;
 
 use std::process::ExitCode;
@@ -114,6 +113,14 @@ fn policies<'a>(config: &'a Config, wanted: Option<&str>) -> Result<Vec<&'a Poli
         None => "there is no retention policy; add one below `retention.policies`".to_owned(),
     };
     Err(Failure::new(USAGE, message))
+}
+
+/// Deleting is asked for in the configuration, too.
+fn only_plans(policy: &str) -> Failure {
+    let message = format!(
+        "the policy {policy} only plans, and nothing was done: deleting is an explicit choice; set `retention.mode: enforce`, and an `archive`"
+    );
+    Failure::new(UNAVAILABLE, message)
 }
 
 /// The database that policies are about.

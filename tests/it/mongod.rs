@@ -117,7 +117,7 @@ impl Mongod {
             .args(["--setParameter", "ttlMonitorEnabled=false"])
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
             // A handshake with the usual 15000 rounds takes seconds in a binary that is not optimised.
-            .args(["--setParameter", "scramSHA256IterationCount=4096"])
+            .args(["--setParameter", "scramSHA256IterationCount=5000"])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if self.asks_for_passwords {

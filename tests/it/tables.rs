@@ -28,6 +28,7 @@ struct Setup {
     folder: TempDir,
     policies: String,
     url: String,
+    mode: &'static str,
 }
 
 // === impl Setup ===
@@ -36,7 +37,7 @@ impl Setup {
     fn start(policies: &str) -> Self {
         let server = Postgres::start();
         let url = server.url();
-        let setup = Self { server, folder: tempfile::tempdir().unwrap(), policies: policies.to_owned(), url };
+        let setup = Self { server, folder: tempfile::tempdir().unwrap(), policies: policies.to_owned(), url, mode: "enforce" };
         setup.server.ask(SCHEMA);
         setup
     }
@@ -48,8 +49,9 @@ impl Setup {
     fn command(&self, arguments: &[&str]) -> Command {
         let file = self.folder.path().join("config.yaml");
         let text = format!(
-            "stores: {{ postgres: {{ url: \"{}?sslmode=disable\" }} }}\nretention:\n  tables:\n{}",
+            "stores: {{ postgres: {{ url: \"{}?sslmode=disable\" }} }}\nretention:\n  mode: {}\n  tables:\n{}",
             self.url,
+            self.mode,
             self.policies.replace("ARCHIVE", &self.archive())
         );
         std::fs::write(&file, text).unwrap();
@@ -113,7 +115,7 @@ fn seed_logs(setup: &Setup) {
 
 #[test]
 fn what_is_planned_is_what_goes_and_it_all_comes_back() {
-    let setup = Setup::start(&policy("query_logs", "created_at", ", keep_current_month: true"));
+    let mut setup = Setup::start(&policy("query_logs", "created_at", ", keep_current_month: true"));
     seed_logs(&setup);
     let before = setup.content("query_logs");
     let (code, said) = setup.run(&["plan"]);
@@ -128,6 +130,12 @@ fn what_is_planned_is_what_goes_and_it_all_comes_back() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(setup.content("query_logs"), before, "a plan writes nothing");
+    setup.mode = "plan";
+    let (code, said) = setup.run(&["apply", "--yes"]);
+    assert_eq!(code, 69, "deleting is asked for in the configuration, too: {said}");
+    assert!(said.contains("only plans, and nothing was done"), "{said}");
+    assert_eq!(setup.content("query_logs"), before);
+    setup.mode = "enforce";
     let (code, said) = setup.run(&["apply"]);
     assert_eq!(code, 64, "nobody is there to ask: {said}");
     let (code, said) = setup.run(&["apply", "--yes"]);

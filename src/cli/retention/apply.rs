@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::retention::{archives, engine, is_any, policies, store, tables};
+use crate::cli::retention::{archives, engine, is_any, only_plans, policies, store, tables};
 use crate::cli::{DATA, Failure, SOFTWARE, UNAVAILABLE, USAGE};
 use crate::clock::Now;
 use crate::config::Config;
@@ -55,6 +55,10 @@ pub(super) async fn apply_all(config: &Config, arguments: &ApplyArgs) -> Result<
     if arguments.plan.is_none() && tables::is_any(config, wanted) {
         let ask = |plan: &_| if arguments.yes { Ok(()) } else { archives::ask(&format!("{plan}\nGo on?")) };
         for outcome in tables::apply(config, wanted, ask).await? {
+            if arguments.json {
+                println!("{:#}", serde_json::json!(outcome));
+                continue;
+            }
             println!(
                 "{}: {} rows archived, {} deleted, {} left as they had changed",
                 outcome.run, outcome.archived, outcome.deleted, outcome.changed
@@ -70,11 +74,7 @@ pub(super) async fn apply_all(config: &Config, arguments: &ApplyArgs) -> Result<
 async fn apply(config: &Config, arguments: &ApplyArgs) -> Result<ExitCode, Failure> {
     let policies = chosen(config, arguments)?;
     if let Some(policy) = policies.iter().find(|policy| policy.mode == Mode::Plan) {
-        let message = format!(
-            "the policy {} only plans, and nothing was done: deleting is an explicit choice; set `retention.mode: enforce`, and an `archive`",
-            policy.name
-        );
-        return Err(Failure::new(UNAVAILABLE, message));
+        return Err(only_plans(&policy.name));
     }
     let engine = engine(config)?;
     let stop = CancellationToken::new();

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::retention::only_plans;
 use crate::cli::{Failure, UNAVAILABLE, USAGE};
 use crate::clock::Now;
 use crate::config::Config;
-use crate::config::retention::TablePolicy;
+use crate::config::retention::{Mode, TablePolicy};
 use crate::retention::archive::Target;
 use crate::retention::table::{TableError, TableOutcome, TablePlan, TableRun, plan};
 use crate::store::postgres::Postgres;
@@ -39,6 +40,9 @@ pub(super) async fn apply(
 ) -> Result<Vec<TableOutcome>, Failure> {
     let mut outcomes = Vec::new();
     for policy in policies(config, wanted) {
+        if config.retention.mode == Mode::Plan {
+            return Err(only_plans(&policy.name));
+        }
         let url = policy.archive.as_ref().ok_or_else(|| {
             let message = format!("the policy {} has no `archive`: nothing is deleted that has not been archived", policy.name);
             Failure::new(USAGE, message)

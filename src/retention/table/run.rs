@@ -32,7 +32,7 @@ pub struct TableRun<'a> {
 }
 
 /// What a run did.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct TableOutcome {
     /// The run.
     pub run: String,
