@@ -14,7 +14,7 @@ use crate::logs::state::{Commit, Position};
 /// No more files of a folder are opened to find one of them: the youngest are.
 const MAX_CANDIDATES: usize = 64;
 /// A folder is looked at until two looks agree, but not more often than this.
-const MAX_LOOKS: usize = 8;
+pub const MAX_LOOKS: usize = 8;
 /// What is appended to names that get no number and no date.
 const WORDS: [&str; 7] = ["old", "bak", "backup", "orig", "prev", "last", "~"];
 /// Dates within a name have at least so many digits.
@@ -105,11 +105,24 @@ impl<'a> Search<'a> {
         if known.head.length == 0 {
             return None;
         }
-        self.candidates()
-            .into_iter()
-            .filter(|aside| aside.is_younger(Moment { modified: (0, 0), ..after }) && !self.is_read(aside))
-            .find_map(|aside| Some((Content::open(&aside.path).ok()?.after(known).ok()??, aside)))
-            .map(|(content, aside)| (aside, content))
+        for _ in 0..MAX_LOOKS {
+            let mut is_outdated = false;
+            for aside in self.candidates() {
+                if !aside.is_younger(Moment { modified: (0, 0), ..after }) || self.is_read(&aside) {
+                    continue;
+                }
+                match Content::open(&aside.path).and_then(|content| content.after(known)) {
+                    Ok(Some(content)) => return Some((aside, content)),
+                    // It has been compressed or renamed since the look.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => is_outdated = true,
+                    _ => {}
+                }
+            }
+            if !is_outdated {
+                break;
+            }
+        }
+        None
     }
 
     fn candidates(&self) -> Vec<Aside> {
@@ -189,7 +202,8 @@ impl Aside {
                 position += read as u64;
             }
         };
-        is_copy().unwrap_or(true)
+        // One that is not there any more is looked for again by whoever opens it.
+        is_copy().unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound)
     }
 
     /// Files of one application often begin alike: a few equal bytes prove nothing, unless they are all there is. Of a

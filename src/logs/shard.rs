@@ -153,7 +153,8 @@ impl Shard {
             }
         }
         for (found, seen) in new {
-            if !self.take_in(&found, seen, &here, now) {
+            // Where a file of an earlier run was just moved on, the next look finds it, and then those that came after.
+            if self.is_outdated || !self.take_in(&found, seen, &here, now) {
                 troubled.insert(found.path);
             }
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock;
-use crate::logs::aside::{Moment, Search};
+use crate::logs::aside::{MAX_LOOKS, Moment, Search};
 use crate::logs::content::Content;
 use crate::logs::decoder::Decoder;
 use crate::logs::file::{BEFORE, HEAD, Known, Mark, Seen, before_of, head_of, last_of, read_at};
@@ -114,18 +114,7 @@ impl Tail {
         let before = before_of(&file, offset, BEFORE)?;
         let known = Known { identity: seen.identity, offset, head: head_of(&file, HEAD)?, before: Mark::of(&before) };
         let position = Position::new(input.1, path, known, &seen);
-        Ok(Self {
-            size: seen.size,
-            modified: None,
-            is_changing: true,
-            file,
-            lines: Lines::default(),
-            before,
-            position,
-            input: input.0,
-            leaving: None,
-            target: None,
-        })
+        Ok(Self::of(file, seen.size, input.0, position, before))
     }
 
     /// Follows a file that was known before. Whether it goes on, or holds something else now; see [`Tail::truncated`].
@@ -136,11 +125,15 @@ impl Tail {
         let (goes_on, before) = position.known.goes_on_in(&file, &seen)?;
         if goes_on {
             position.size = position.size.max(seen.size);
+            // Whatever is known of its length, there is something to recognise it by.
+            position.known.head = head_of(&file, HEAD)?;
         }
+        Ok((Self::of(file, seen.size, input, position, before), goes_on))
+    }
+
+    fn of(file: File, size: u64, input: usize, position: Position, before: Vec<u8>) -> Self {
         let lines = Lines::at(position.skipping);
-        let tail =
-            Self { size: seen.size, modified: None, is_changing: true, file, lines, before, position, input, leaving: None, target: None };
-        Ok((tail, goes_on))
+        Self { file, lines, before, modified: None, is_changing: true, size, position, input, leaving: None, target: None }
     }
 
     /// Up to where it has been read; a line whose end has not come is read, but not counted.
@@ -186,7 +179,7 @@ impl Tail {
         // The bytes before are read again: a file that was truncated and has regrown is told by them, without a call
         // of its own.
         let read = read_at(&self.file, &mut reader.buffer, from - marker.len() as u64)?;
-        if read < marker.len() || reader.buffer[..marker.len()] != marker[..] {
+        if read < marker.len() || reader.buffer[..marker.len()] != marker[..] || (from == 0 && !self.begins_as(&reader.buffer[..read])) {
             self.truncated(reader, series);
             return Ok(Step::More);
         }
@@ -247,6 +240,12 @@ impl Tail {
         reader.shared.save_now();
     }
 
+    /// Whether these are the first bytes of the content that is followed, before anything of it has been read.
+    fn begins_as(&self, bytes: &[u8]) -> bool {
+        let head = self.position.known.head;
+        bytes.get(..usize::from(head.length)).is_some_and(|bytes| Mark::of(bytes) == head)
+    }
+
     /// The bytes before what is read next.
     fn marker(&self) -> Vec<u8> {
         last_of(&self.before, self.lines.rest())
@@ -284,17 +283,28 @@ impl Tail {
 
     /// It may have been copied and cut off more than once: what was in it in between is in younger copies.
     pub fn read_copies_after(&mut self, moment: Moment, reader: &mut Reader, series: &InputSeries) {
+        let mut looks = 0..MAX_LOOKS;
+        while looks.next().is_some() && !self.read_copies(moment, reader, series) {}
+    }
+
+    /// Whether all copies were still there when they were opened.
+    fn read_copies(&mut self, moment: Moment, reader: &mut Reader, series: &InputSeries) -> bool {
         let path = self.position.path.clone();
         let search = Search::new(&path, &reader.shared.commit());
         // A copy that is older than the last look has nothing that was not seen.
         for younger in search.unread(moment, &self.file).iter().filter(|younger| younger.seen.modified >= moment.modified) {
-            let Ok(content) = Content::open(&younger.path) else { continue };
+            let content = match Content::open(&younger.path) {
+                Ok(content) => content,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+                Err(_) => continue,
+            };
             self.begin_anew();
             self.position.since = younger.moment().born.or(self.position.since);
             take(&mut self.position, younger, content, reader, series);
             series.rotated(Rotation::Truncate, &mut reader.shared.commit().families);
             self.begin_anew();
         }
+        true
     }
 
     /// A length that was seen and is no more was the old content's; any other one may be the new content's.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
@@ -45,6 +46,10 @@ impl Shard {
             search.read.extend(self.gone.get(&found.path).map(|position| position.known));
             for aside in search.unread(after, &file) {
                 predecessor = self.take_in_aside(&aside, found, predecessor, now);
+                // Its turn comes when all before it have been read: the next look finds the rest of them.
+                if self.is_outdated {
+                    return false;
+                }
             }
         }
         let Some(inode) = self.follow((file, seen), found, predecessor) else { return false };
@@ -90,7 +95,13 @@ impl Shard {
         if !is_compressed(&aside.path) {
             return self.take_in_rotated(&aside.path, successor, predecessor, now).map_or(predecessor, Before::Open);
         }
-        let Ok(content) = Content::open(&aside.path) else { return predecessor };
+        let content = match Content::open(&aside.path) {
+            Ok(content) => content,
+            Err(error) => {
+                self.is_outdated |= error.kind() == ErrorKind::NotFound;
+                return predecessor;
+            }
+        };
         let known = Known { identity: aside.seen.identity, offset: 0, head: Mark::of(&[]), before: Mark::of(&[]) };
         let input = &self.inputs[successor.input];
         let mut position = Position { size: 0, ..Position::new(&input.name, successor.path.clone(), known, &aside.seen) };
@@ -115,17 +126,17 @@ impl Shard {
     }
 
     /// Opens a file. Where the listing named it, it must be the file that stood there then: whatever is done about those
-    /// before it relies on that.
+    /// before it relies on that. The same inode is not enough: that of a file which has just been compressed is free.
     fn acquire(&mut self, path: &Path, found: &Found) -> Option<(File, Seen)> {
         if self.tails.len() >= MAX_FILES {
             self.complain(found.input, path, Trouble::TooManyFiles);
             return None;
         }
-        let listed = found.what.as_ref().ok().filter(|_| path == found.path).map(|seen| seen.identity.inode);
-        let was_there = |inode: Inode| listed.is_none_or(|listed| listed == inode);
+        let listed = found.what.as_ref().ok().filter(|_| path == found.path).map(|seen| seen.identity);
+        let was_there = |identity: Identity| listed.is_none_or(|listed| listed.is(&identity));
         match open(path) {
-            Ok((file, seen)) if was_there(seen.identity.inode) => return Some((file, seen)),
-            Err(error) if listed.is_none() || error.kind() != std::io::ErrorKind::NotFound => {
+            Ok((file, seen)) if was_there(seen.identity) => return Some((file, seen)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 self.complain(found.input, path, Trouble::of(&error));
             }
             _ => {

@@ -57,6 +57,28 @@ fn several_rotations_that_compress_while_nobody_looked() {
 }
 
 #[test]
+fn a_file_of_which_nothing_was_read_is_recognised_when_it_is_compressed() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..3));
+    bench.look();
+    bench.copy_and_cut_off("app.log", "app.log.1");
+    bench.look().save();
+    bench.append("app.log", lines(3..6));
+    bench.kill();
+    // It is seen, and killed before anything is read.
+    let listing = bench.engine.shard.list();
+    bench.engine.shard.sweep(listing, bench.now);
+    bench.save();
+    bench.append("app.log", lines(6..8));
+    bench.rename("app.log", "app.log.2");
+    bench.compress("app.log.2", Packing::Gzip, true);
+    bench.append("app.log", lines(8..9));
+    bench.kill();
+    bench.look().check(9, 1, 1);
+    assert_eq!((bench.lost(), bench.troubles("vanished")), (0, 0));
+}
+
+#[test]
 fn dates_within_names() {
     let mut bench = Bench::with("app.log", Start::Beginning);
     bench.append("app.log", lines(0..50));
