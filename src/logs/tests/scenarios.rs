@@ -9,13 +9,13 @@
 //! | T17 | kill -9 under load | `tests/it/logs.rs`, and a thousand times by `just soak-logs` |
 //! | T18 | a state that is torn, empty, changed, of another version; a full disk; a failing one | here, `series::snapshot` |
 //! | T19 | a state folder that is read only, or has another owner | `app::state_dir` |
-//! | T20, T21 | a reload under load, and one with a bad rule | `tests/it` (rules) |
+//! | T20, T21 | a rule added or taken away, a bad one: read at a start, not at a reload | `series::families`, `tests/it/config.rs` |
 //! | T22–T24 | an attack with labels, an idle series, the first increment | `series::families` |
 //! | T25–T28 | a scrape while lines come; long, bad and malformed lines | here |
 //! | T29–T33 | too few watches, idle files, deletion, permission, clocks | here, `logs::watch` |
 //! | T34 | the standard input ends | `live`, `tests/it/logs.rs` |
 //! | T35 | random histories against a model | `histories` |
-//! | T36 | rules proposed for an unknown log | `tests/it` (command line) |
+//! | T36 | rules proposed for an unknown log | `tests/it/logs_diagnose.rs` |
 
 use std::os::unix::fs::PermissionsExt as _;
 

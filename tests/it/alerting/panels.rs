@@ -3,8 +3,8 @@
 use super::servers::Stack;
 use crate::observability::dashboard::{DASHBOARDS, dashboard, legend_labels, list, text};
 
-/// Panels that are empty while all components are up, and where no check looks at a certificate.
-const EMPTY: [&str; 2] = ["Root cause", "Time until certificates end"];
+/// Panels that are empty while all components are up, and where no check looks at a certificate and no backup is watched.
+const EMPTY: [&str; 4] = ["Root cause", "Time until certificates end", "Backups that are not good", "Size of the newest backup"];
 /// What takes how long when it does not happen.
 const EMPTY_IN_TROUBLE: [&str; 1] = ["Duration of the exploration"];
 
