@@ -205,16 +205,8 @@ async fn a_plan_needs_no_more_than_to_read_and_a_run_names_what_it_lacks() {
         assert!(after.keys().filter(|(collection, _)| collection == "discoveries").count() == 50, "{user}");
     }
     assert_eq!(bench.contents().await, before, "a parent that may not go keeps its children");
-    let (mut code, mut said) = (None, String::new());
-    for _ in 0..3 {
-        // A handshake that takes too long on a busy machine looks like a wrong password.
-        let (found, out, err) = ended(apply(&of("whole"))).await;
-        (code, said) = (found, format!("{out}{err}"));
-        if code == Some(0) || !said.contains("asking for its clock") {
-            break;
-        }
-    }
-    assert_eq!(code, Some(0), "with these privileges it runs: {said}");
+    let (code, out, err) = ended(apply(&of("whole"))).await;
+    assert_eq!(code, Some(0), "with these privileges it runs: {out}{err}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
