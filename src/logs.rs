@@ -39,6 +39,7 @@ mod suggest;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod text;
 mod time;
 mod wanted;
 mod watch;

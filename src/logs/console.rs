@@ -1,4 +1,4 @@
-//! The console lines of zap: `time TAB level TAB caller TAB message TAB {fields}`, coloured or not. Pure.
+//! The console lines of zap: `time TAB level TAB caller TAB message TAB {fields}`. Pure.
 //!
 //! Each part but the level and the message may be absent. Knows nothing of the fields within the braces.
 
@@ -11,7 +11,7 @@ pub struct Console<'a> {
     tail: &'a [u8],
     /// The time, as it is written.
     pub time: &'a [u8],
-    /// The level, without its colour.
+    /// The level, as it is written.
     pub level: &'a [u8],
     /// Which place of the code wrote it.
     pub caller: &'a [u8],
@@ -76,16 +76,9 @@ fn split_tab(line: &[u8]) -> Option<(&[u8], &[u8])> {
     memchr::memchr(b'\t', line).map(|tab| (&line[..tab], &line[tab + 1..]))
 }
 
-/// A level, with its colour taken off. Numbers are no levels here.
+/// A level. Numbers are no levels here.
 fn level(part: &[u8]) -> Option<&[u8]> {
-    let bare = match part.strip_prefix(b"\x1b[") {
-        Some(coloured) => {
-            let coloured = &coloured[memchr::memchr(b'm', coloured)? + 1..];
-            coloured.strip_suffix(b"\x1b[0m").unwrap_or(coloured)
-        }
-        None => part,
-    };
-    (bare.first()?.is_ascii_alphabetic() && level_name(bare).is_some()).then_some(bare)
+    (part.first()?.is_ascii_alphabetic() && level_name(part).is_some()).then_some(part)
 }
 
 /// `log/compat.go:75`
@@ -110,7 +103,7 @@ mod tests {
     fn parts_may_be_absent() {
         let time = "2026-04-04T09:00:01.733Z";
         check(
-            "2026-04-04T09:00:01.733Z\t\x1b[34mINFO\x1b[0m\tlog/log.go:46\tStarting\t{\"port\": \"8080\"}",
+            "2026-04-04T09:00:01.733Z\tINFO\tlog/log.go:46\tStarting\t{\"port\": \"8080\"}",
             Some([time, "INFO", "log/log.go:46", "Starting", "{\"port\": \"8080\"}"]),
         );
         check("2026-04-04T09:00:01.733Z\tERROR\tlog/log.go:46\tOops", Some([time, "ERROR", "log/log.go:46", "Oops", ""]));

@@ -12,6 +12,7 @@ use crate::logs::scanner::scan;
 use crate::logs::seen::Seen;
 use crate::logs::slot::Slot;
 use crate::logs::stack::Following;
+use crate::logs::text::{Text, ansi, grammar};
 use crate::series::families::Families;
 use crate::series::rules::RuleSet;
 
@@ -24,6 +25,8 @@ pub struct Decoder {
     docker: Docker,
     /// The line within a docker frame.
     inner: Vec<u8>,
+    /// The line without its colours.
+    bare: Vec<u8>,
     max_line: usize,
     /// What all streams hold of unfinished lines, in bytes.
     held: usize,
@@ -55,6 +58,7 @@ impl Decoder {
             rules,
             docker: Docker::new(),
             inner: Vec::new(),
+            bare: Vec::new(),
             max_line,
             held: 0,
             oddities: Oddities::default(),
@@ -172,6 +176,13 @@ impl Decoder {
         if line.first() == Some(&b'{') {
             return self.json(line, place, framing, families);
         }
+        if ansi::is_coloured(line) {
+            let mut bare = std::mem::take(&mut self.bare);
+            ansi::strip(line, &mut bare);
+            let outcome = self.text(bare.trim_ascii_end(), Place { whole: &bare, ..place }, framing, families);
+            self.bare = bare;
+            return outcome;
+        }
         if line.trim_ascii().is_empty() {
             framing.following.blank();
             return Outcome::Blank;
@@ -179,7 +190,24 @@ impl Decoder {
         if let Some(console) = Console::parse(line) {
             return self.console(console, place, framing, families);
         }
+        if let Some(text) = grammar::parse(line) {
+            framing.following = Following::Nothing;
+            return self.record(&text, b"", place, families);
+        }
         if framing.following.takes(line) { Outcome::Continuation } else { Outcome::Unstructured }
+    }
+
+    /// A line of text; its fields as JSON have been scanned, if it has any.
+    fn record(&mut self, text: &Text<'_>, json: &[u8], place: Place<'_>, families: &mut Families) -> Outcome {
+        if json.is_empty() {
+            self.slots.fill(Slot::default());
+        }
+        let record = Line { plan: &self.plan, json, slots: &self.slots, text: Some(text), agent: place.agent };
+        if let Some(seen) = &mut self.seen {
+            seen.record(&record, &self.rules);
+        }
+        self.rules.apply(&record, families);
+        Outcome::Record
     }
 
     fn json(&mut self, line: &[u8], place: Place<'_>, framing: &mut Framing, families: &mut Families) -> Outcome {
@@ -191,7 +219,7 @@ impl Decoder {
                 return place.malformed(line, fault);
             }
         }
-        let record = Line { plan: &self.plan, json: line, slots: &self.slots, console: None, agent: place.agent };
+        let record = Line { plan: &self.plan, json: line, slots: &self.slots, text: None, agent: place.agent };
         if let Some(seen) = &mut self.seen {
             seen.record(&record, &self.rules);
         }
@@ -201,25 +229,15 @@ impl Decoder {
 
     fn console(&mut self, mut console: Console<'_>, place: Place<'_>, framing: &mut Framing, families: &mut Families) -> Outcome {
         framing.following = if console.is_error() { Following::Trace } else { Following::Nothing };
-        if console.fields.is_empty() {
-            self.slots.fill(Slot::default());
-        } else {
+        if !console.fields.is_empty() {
             match scan(&self.plan.wanted, console.fields, &mut self.slots) {
                 Ok(oddities) => self.oddities.add(oddities),
                 // A message may hold a tab and a brace; what begins as fields do is broken JSON.
                 Err(fault) if console.fields.starts_with(b"{\"") => return place.malformed(console.fields, fault),
-                Err(_) => {
-                    console = console.without_fields();
-                    self.slots.fill(Slot::default());
-                }
+                Err(_) => console = console.without_fields(),
             }
         }
-        let record = Line { plan: &self.plan, json: console.fields, slots: &self.slots, console: Some(console), agent: place.agent };
-        if let Some(seen) = &mut self.seen {
-            seen.record(&record, &self.rules);
-        }
-        self.rules.apply(&record, families);
-        Outcome::Record
+        self.record(&Text::from(console), console.fields, place, families)
     }
 
     fn saw_frame(&mut self, runtime: &str, frame: Frame) {

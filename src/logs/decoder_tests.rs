@@ -78,6 +78,93 @@ fn a_stack_trace_belongs_to_its_error() {
     assert_eq!(families.value(LINES, &["fatal", "decisionbox-agent"]), Some(1.0));
 }
 
+/// A rule's match is for what stands in the line: no line becomes an error that does not say so.
+#[test]
+fn a_level_is_what_the_line_says() {
+    for line in
+        ["02:38:15:   0.10s ! a1:cron_job failed, ValueError: x", "10.0.0.1 - - [21/Nov/2026:02:38:15 +0000] \"GET / HTTP/1.1\" 502 1"]
+    {
+        check_one(line, LINES, &["unknown", "other"], 1.0);
+    }
+    check(&[
+        ("panic: oh", Outcome::Continuation),
+        ("level=error msg=oh", Outcome::Record),
+        ("Traceback (most recent call last):", Outcome::Continuation),
+        ("ValueError: x", Outcome::Continuation),
+        ("ValueError: x", Outcome::Unstructured),
+        ("[agent 7] Traceback (most recent call last):", Outcome::Continuation),
+        ("{\"level\":\"info\"}", Outcome::Record),
+        ("ValueError: x", Outcome::Unstructured),
+    ]);
+}
+
+#[test]
+fn what_was_seen_in_text_is_shown() {
+    let mut families = Families::default();
+    let rules = RuleSet::compile(&[], &mut families).unwrap();
+    let mut decoder = Decoder::new(rules, 1024);
+    decoder.watch();
+    for (line, form, fields) in [
+        (
+            r#"level=info msg="a \"b\"" n=007 x=1.5 ok=true none=null"#,
+            "logfmt",
+            r#"{"level":"info","msg":"a \"b\"","n":"007","x":1.5,"ok":true,"none":null}"#,
+        ),
+        ("\x1b[2m2026-11-21 02:38:15\x1b[0m [\x1b[32minfo     \x1b[0m] Done  \x1b[36mpath\x1b[0m=a b", "structlog", r#"{"path":"a b"}"#),
+        ("[2026-11-21 02:35:45 +0000] [3097] [INFO] Starting", "gunicorn", r#"{"pid":3097}"#),
+        ("2026-04-04T09:00:01Z\tINFO\tStarting\t{\"port\": 80}", "console", r#"{"port":80}"#),
+    ] {
+        decoder.line(line.as_bytes(), &mut Framing::default(), &mut families);
+        let seen = decoder.take_seen();
+        assert_eq!(seen.layers, [form]);
+        let fields: serde_json::Value = serde_json::from_str(fields).unwrap();
+        assert_eq!(serde_json::Value::Object(seen.record.unwrap().fields), fields, "{line:?}");
+    }
+}
+
+/// How many records of each level a sample has, with all lines by their outcome.
+#[track_caller]
+fn check_sample(name: &str, outcomes: &str, levels: [u32; 4]) {
+    let text = "profile: none\nlogs: {rules: [{metric: lines_total, type: counter, labels: {level: {field: level, allow: [info, warn, error, fatal], else: none}}}]}\n";
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    let config = load(&Request { file: Some(file.path()), ..Request::default() }, &Environment::default()).unwrap();
+    let mut families = Families::default();
+    let rules = RuleSet::compile(&config.logs.rules, &mut families).unwrap();
+    let (mut decoder, mut framing) = (Decoder::new(rules, 1024 * 1024), Framing::default());
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/others").join(name);
+    let bytes = std::fs::read(&path).unwrap();
+    let found: String = bytes
+        .strip_suffix(b"\n")
+        .unwrap_or(&bytes)
+        .split(|byte| *byte == b'\n')
+        .map(|line| match decoder.line(line, &mut framing, &mut families).unwrap() {
+            Outcome::Record => 'r',
+            Outcome::Continuation => '.',
+            Outcome::Unstructured => 'u',
+            Outcome::Blank => ' ',
+            Outcome::Malformed(_) | Outcome::TooLong => '!',
+        })
+        .collect();
+    assert_eq!(found, outcomes, "{name}");
+    let counted = ["info", "warn", "error", "fatal"].map(|level| families.value("lines_total", &[level]).unwrap_or(0.0));
+    assert_eq!(counted, levels.map(f64::from), "{name}");
+}
+
+#[test]
+fn every_sample_of_other_systems_is_explained() {
+    check_sample("myragdb_json.log", "rrrrrrr", [2, 1, 3, 1]);
+    // structlog, the traceback of its error, uvicorn, prints.
+    check_sample("myragdb_structlog.log", "rrr.....rrruuu", [4, 1, 1, 0]);
+    check_sample("brainly_pino.log", "rrrrrrrrrrr", [6, 1, 2, 2]);
+    // The traceback is printed a second time, behind the line that holds it; httpx prints without a form.
+    check_sample("ragbase_aiworker.log", "rrrrr.....ru", [3, 1, 2, 0]);
+    check_sample("ragbase_backend_pino.log", &"r".repeat(26), [20, 1, 5, 0]);
+    check_sample("ragfoundation_gunicorn.log", &"r".repeat(42), [42, 0, 0, 0]);
+    check_sample("ragfoundation_stdout.log", "rrrrrrrrrrrr", [4, 5, 3, 0]);
+    check_sample("ragfoundation_worker.log", "rr", [0, 0, 0, 0]);
+}
+
 #[test]
 fn text_that_no_logger_wrote_is_unstructured() {
     check(&[

@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 
-use crate::logs::console::Console;
 use crate::logs::level::level_name;
 use crate::logs::slot::{Kind, Slot, lossy};
+use crate::logs::text::Text;
 use crate::logs::time::epoch_millis;
 use crate::logs::wanted::{SlotId, Wanted};
 use crate::series::record::{FieldId, Record, Value};
@@ -15,7 +15,7 @@ use crate::series::record::{FieldId, Record, Value};
 /// What loggers call the time. The first one that the line has counts; so for the other two.
 const TIMES: [&str; 3] = ["time", "ts", "timestamp"];
 /// What loggers call the level.
-const LEVELS: [&str; 2] = ["level", "severity"];
+const LEVELS: [&str; 3] = ["level", "severity", "lvl"];
 /// What loggers call the message.
 const MESSAGES: [&str; 3] = ["message", "msg", "event"];
 
@@ -34,7 +34,7 @@ enum Source {
     Message(Vec<SlotId>),
     Caller(Vec<SlotId>),
     Agent(Vec<SlotId>),
-    Field(Vec<SlotId>),
+    Field(Vec<SlotId>, String),
 }
 
 /// One decoded line.
@@ -46,8 +46,8 @@ pub struct Line<'a> {
     pub json: &'a [u8],
     /// What the scanner found.
     pub slots: &'a [Slot],
-    /// The parts of a console line, whose JSON has only the other fields.
-    pub console: Option<Console<'a>>,
+    /// The parts of a line of text, whose JSON has at most the other fields.
+    pub text: Option<&'a Text<'a>>,
     /// The id in a prefix `[agent <id>] `.
     pub agent: Option<&'a [u8]>,
 }
@@ -78,9 +78,9 @@ impl Source {
             // `http.status` is a path, and in some dialects a key that has a dot.
             _ if field.contains('.') => {
                 let path: Vec<&str> = field.split('.').collect();
-                Self::Field(vec![wanted.want(&path), wanted.want(&[field])])
+                Self::Field(vec![wanted.want(&path), wanted.want(&[field])], field.to_owned())
             }
-            _ => Self::Field(all(&[field])),
+            _ => Self::Field(all(&[field]), field.to_owned()),
         }
     }
 }
@@ -106,12 +106,20 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// A field of the text, or of its JSON.
+    fn named(&self, slots: &[SlotId], name: &str) -> Value<'a> {
+        match self.text.map_or(Value::Null, |text| text.get(&[name])) {
+            Value::Null => self.value(slots),
+            value => value,
+        }
+    }
+
     fn level(&self, slots: &[SlotId]) -> Value<'a> {
-        let text = match &self.console {
-            Some(console) => Some(Cow::Borrowed(console.level)),
+        let text = match self.text {
+            Some(text) if !text.level.is_empty() => Some(Cow::Borrowed(text.level)),
+            Some(text) => text.get(&LEVELS).text().map(|level| Cow::Owned(level.into_owned().into_bytes())),
             None => self.slot(slots).and_then(|slot| match slot.kind {
-                Kind::Number => Some(Cow::Borrowed(slot.raw(self.json))),
-                Kind::Text => Some(Cow::Borrowed(slot.raw(self.json))),
+                Kind::Number | Kind::Text => Some(Cow::Borrowed(slot.raw(self.json))),
                 _ => slot.text(self.json).map(|text| Cow::Owned(text.into_owned().into_bytes())),
             }),
         };
@@ -125,8 +133,9 @@ impl<'a> Line<'a> {
     }
 
     fn time(&self, slots: &[SlotId]) -> Value<'a> {
-        let millis = match &self.console {
-            Some(console) => epoch_millis(&String::from_utf8_lossy(console.time)),
+        let millis = match self.text {
+            Some(text) if !text.time.is_empty() => epoch_millis(&lossy(text.time)),
+            Some(text) => text.get(&TIMES).text().and_then(|time| epoch_millis(&time)),
             None => self.value(slots).text().and_then(|text| epoch_millis(&text)),
         };
         millis.map_or(Value::Null, Value::Time)
@@ -139,16 +148,18 @@ fn text(bytes: &[u8]) -> Value<'_> {
 
 impl Record for Line<'_> {
     fn get(&self, field: FieldId) -> Value<'_> {
-        match (&self.plan.sources[field], &self.console) {
+        match (&self.plan.sources[field], self.text) {
             (Source::Time(slots), _) => self.time(slots),
             (Source::Level(slots), _) => self.level(slots),
-            (Source::Message(_), Some(console)) => text(console.message),
-            (Source::Caller(_), Some(console)) if !console.caller.is_empty() => text(console.caller),
+            (Source::Message(_), Some(line)) if !line.message.is_empty() => text(line.message),
+            (Source::Message(_), Some(line)) => line.get(&MESSAGES),
             (Source::Agent(slots), _) => match (self.slot(slots), self.agent) {
                 (None, Some(agent)) => text(agent),
-                _ => self.value(slots),
+                _ => self.named(slots, "agent"),
             },
-            (Source::Message(slots) | Source::Caller(slots) | Source::Field(slots), _) => self.value(slots),
+            (Source::Caller(slots), _) => self.named(slots, "caller"),
+            (Source::Field(slots, name), _) => self.named(slots, name),
+            (Source::Message(slots), None) => self.value(slots),
         }
     }
 }
@@ -163,7 +174,7 @@ mod tests {
         let plan = Plan::new(&[field.to_owned()]);
         let mut slots = vec![Slot::default(); plan.wanted.slots()];
         scan(&plan.wanted, line.as_bytes(), &mut slots).unwrap();
-        let line = Line { plan: &plan, json: line.as_bytes(), slots: &slots, console: None, agent: None };
+        let line = Line { plan: &plan, json: line.as_bytes(), slots: &slots, text: None, agent: None };
         assert_eq!(line.get(0), expected);
     }
 

@@ -42,7 +42,7 @@ impl Seen {
 
     /// A record is about to be counted by rules that ask for [`COMMON`], too.
     pub(super) fn record(&mut self, line: &Line<'_>, rules: &RuleSet) {
-        self.layers.push(if line.console.is_some() { "console" } else { "JSON" }.to_owned());
+        self.layers.push(line.text.map_or("JSON", |text| text.form).to_owned());
         let common = COMMON.into_iter().filter_map(|name| {
             let field = rules.fields().iter().position(|field| field == name)?;
             match line.get(field) {
@@ -51,7 +51,19 @@ impl Seen {
             }
         });
         let common = common.collect();
-        let fields = serde_json::from_str(&String::from_utf8_lossy(line.json)).unwrap_or_default();
+        let fields = match line.text {
+            Some(text) if line.json.is_empty() => text.all().map(|(name, value)| (name.into_owned(), to_json(value))).collect(),
+            _ => serde_json::from_str(&String::from_utf8_lossy(line.json)).unwrap_or_default(),
+        };
         self.record = Some(SeenRecord { common, fields, rules: rules.explain(line) });
+    }
+}
+
+fn to_json(value: Value<'_>) -> Json {
+    match value {
+        Value::Bool(is_true) => is_true.into(),
+        // `007` is a number for rules, and none in JSON.
+        Value::Digits(digits) => serde_json::from_str(digits).unwrap_or_else(|_| digits.into()),
+        value => value.text().map_or(Json::Null, |text| text.into_owned().into()),
     }
 }
