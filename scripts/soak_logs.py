@@ -7,9 +7,9 @@ know, the writer waits for: it deletes only what has been counted and kept.
     scripts/soak_logs.py BINARY [KILLS] [SEED]
 
 Every line carries its level, every tenth a duration. After each kill -9 the sidecar starts again on the same state; now
-and then it may catch up, and then each counter must equal what was written, to the line: never less, never more. Between
-two looks a counter must not go back. Exits with 1 at the first difference; SOAK_KEEP names a folder that then gets the
-logs, the state and what the sidecar said.
+and then it may catch up, and then each counter must equal what was written, to the line: never less, never more, and no byte
+may be said to be lost. Between two looks a counter must not go back. Exits with 1 at the first difference; SOAK_KEEP names a
+folder that then gets the logs, the state and what the sidecar said.
 """
 
 import gzip
@@ -33,6 +33,8 @@ logs:
     - {{ metric: soak_lines_total, type: counter, labels: {{ level: {{ field: level, allow: [info, warn, error], else: other }} }} }}
     - {{ metric: soak_seconds, type: histogram, match: {{ msg: timed }}, value: {{ field: duration }}, buckets: [1, 10, 100] }}
 """
+# Nothing that this writer does may be counted here.
+LOST = 'bellwether_log_lost_bytes_total{input="agent"}'
 # Generous: it only ends a wait that would last for ever.
 PATIENCE = 60
 
@@ -130,7 +132,7 @@ def scrape(port):
         return None
     values = {}
     for line in text.splitlines():
-        if line.startswith("soak_"):
+        if line.startswith(("soak_", LOST)):
             series, value = line.rsplit(" ", 1)
             values[series] = float(value)
     return values
@@ -139,6 +141,7 @@ def scrape(port):
 def differences(values, writer):
     truth = {f'soak_lines_total{{level="{level}"}}': count for level, count in writer.written.items()}
     truth["soak_seconds_count"] = truth['soak_seconds_bucket{le="+Inf"}'] = writer.timed
+    truth[LOST] = 0
     return {series: (values.get(series), count) for series, count in truth.items() if values.get(series) != count}
 
 
