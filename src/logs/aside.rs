@@ -2,13 +2,13 @@
 //!
 //! Reads folders, metadata and contents; remembers nothing. The oldest file always comes first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::logs::content::{Content, is_compressed, is_readable};
-use crate::logs::file::{HEAD, Inode, Known, Mark, Seen, read_at};
+use crate::logs::file::{HEAD, Identity, Inode, Known, Mark, Seen, read_at};
 use crate::logs::state::{Commit, Position};
 
 /// No more files of a folder are opened to find one of them: the youngest are.
@@ -34,8 +34,8 @@ pub struct Aside {
 pub struct Search<'a> {
     /// Where they stood while they were written.
     pub path: &'a Path,
-    /// These are followed, or will be by themselves.
-    pub known: HashSet<Inode>,
+    /// These are followed, or will be by themselves. One that is gone may have left its inode to another file.
+    pub known: HashMap<Inode, Identity>,
     /// These have been read, or are followed.
     pub read: Vec<Known>,
 }
@@ -86,7 +86,7 @@ impl<'a> Search<'a> {
     pub fn new(path: &'a Path, commit: &Commit<'_>) -> Self {
         let mut read = commit.done_like(|other| is_like(path, other));
         read.extend(commit.open_like(|other| is_like(path, other)));
-        Self { path, known: commit.inodes().collect(), read }
+        Self { path, known: commit.identities().map(|identity| (identity.inode, identity)).collect(), read }
     }
 
     /// Files that once were at the path and that nobody has read: between two looks there was more than one rotation.
@@ -152,7 +152,8 @@ impl<'a> Search<'a> {
     /// Whether it is followed, or its content has been read. A file that was compressed later is another file, so its
     /// content is asked.
     fn is_read(&self, aside: &Aside) -> bool {
-        if self.known.contains(&aside.seen.identity.inode) {
+        let identity = aside.seen.identity;
+        if self.known.get(&identity.inode).is_some_and(|known| known.is(&identity)) {
             return true;
         }
         let is_packed = is_compressed(&aside.path);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::logs::file::{Inode, Known, Seen};
+use crate::logs::file::{Identity, Inode, Known, Seen};
 use crate::logs::framing::Framing;
 use crate::logs::samples::Samples;
 use crate::series::families::{Families, FamiliesState, SharedFamilies};
@@ -219,8 +219,8 @@ impl Commit<'_> {
     }
 
     /// All files that are followed, or were by an earlier run.
-    pub fn inodes(&self) -> impl Iterator<Item = Inode> {
-        self.positions.open.keys().copied()
+    pub fn identities(&self) -> impl Iterator<Item = Identity> {
+        self.positions.open.values().map(|position| position.known.identity)
     }
 
     /// The files that are followed and stood at paths like this.

@@ -42,7 +42,7 @@ impl Shard {
             let after = Moment::of(position);
             let mut search = Search::new(&found.path, &self.shared.commit());
             // Rotated files that a pattern matches are found by that.
-            search.known.extend(here.keys());
+            search.known.extend(here);
             search.read.extend(self.gone.get(&found.path).map(|position| position.known));
             for aside in search.unread(after, &file) {
                 predecessor = self.take_in_aside(&aside, found, predecessor, now);

@@ -79,6 +79,25 @@ fn a_file_of_which_nothing_was_read_is_recognised_when_it_is_compressed() {
 }
 
 #[test]
+fn a_compressed_file_may_have_got_the_inode_of_another_one_that_was_followed() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look();
+    bench.rename("app.log", "app.log.1");
+    bench.append("app.log", lines(2..4));
+    bench.look().save();
+    bench.append("app.log.1", lines(4..5));
+    bench.append("app.log", lines(5..6));
+    bench.rename("app.log", "app.log.2");
+    bench.compress("app.log.2", Packing::Gzip, true);
+    bench.compress("app.log.1", Packing::Gzip, true);
+    bench.append("app.log", lines(6..7));
+    bench.kill();
+    bench.look().check(7, 2, 0);
+    assert_eq!((bench.lost(), bench.troubles("vanished")), (0, 0));
+}
+
+#[test]
 fn dates_within_names() {
     let mut bench = Bench::with("app.log", Start::Beginning);
     bench.append("app.log", lines(0..50));

@@ -123,9 +123,9 @@ fn a_rotation_between_the_first_listing_and_the_opening_that_gives_the_inode_to_
     let listing = bench.engine.shard.list();
     bench.rename("app.log", "app.log.1");
     bench.append("app.log", lines(4..7));
-    bench.compress("app.log.1", Packing::Gzip, false);
     bench.rename("app.log", "app.log.2");
-    bench.compress("app.log.2", Packing::Gzip, false);
+    bench.compress("app.log.2", Packing::Gzip, true);
+    bench.compress("app.log.1", Packing::Gzip, true);
     // Most file systems give a free inode to one of the next files. Where this one does not, another inode must do.
     let fillers: Vec<String> = (0..64).map(|number| format!("filler{number}")).collect();
     fillers.iter().for_each(|name| drop(bench.append(name, "")));
