@@ -99,9 +99,17 @@ async fn kills(server: Mongod, kills: usize) {
     }
     println!("{killed} kills, {in_the_middle} of them after something was deleted and before all was");
     assert!(in_the_middle * 10 >= kills, "most kills came before anything or after everything: {in_the_middle} of {killed}");
-    // And a run that is left alone converges.
-    let (code, out, err) = ended(apply(&config)).await;
-    assert_eq!(code, Some(0), "{out}{err}");
+    // And runs that are left alone converge; on a busy machine one may give up before the server has answered.
+    let (mut code, mut said) = (None, String::new());
+    for _ in 0..5 {
+        let (found, out, err) = ended(apply(&config)).await;
+        (code, said) = (found, format!("{out}{err}"));
+        if !said.contains("did not answer") {
+            break;
+        }
+        expire_leases(&bench.database).await;
+    }
+    assert_eq!(code, Some(0), "{said}");
     assert_eq!(bench.contents().await.len(), 10 + 10 + 10, "only the young ones and their children are left");
 }
 
