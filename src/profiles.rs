@@ -12,8 +12,8 @@ pub struct Profile {
 // === impl Profile ===
 
 impl Profile {
-    /// Nothing: everything is in the configuration file.
-    pub const NONE: Self = Self { name: "none", text: "" };
+    /// Nothing of any system: everything is in the configuration file.
+    pub const NONE: Self = Self { name: "none", text: include_str!("profiles/none.yaml") };
 
     const DECISIONBOX: Self = Self { name: "decisionbox", text: include_str!("profiles/decisionbox.yaml") };
 
