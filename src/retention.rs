@@ -1,7 +1,8 @@
-//! What is kept for how long: the time to live that indexes enforce, observed, and the policies, planned.
+//! What is kept for how long: the time to live that indexes enforce, and the policies, planned and carried out.
 //!
 //! Owns what a policy would do and why, and carries it out: archive first, read back, look again, delete. A plan writes
-//! nothing. Deleting happens in `erase` alone, and takes a warrant, a lease and archived documents.
+//! nothing. Documents are deleted in `erase` alone, which takes a warrant, a lease and archived documents; rows of
+//! Postgres in `table::run` alone, behind an advisory lock.
 
 mod agenda;
 pub mod archive;

@@ -23,7 +23,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Which archive, and what of it.
 #[derive(Debug, Args)]
 struct Selection {
-    /// Where the archive is, such as file:///var/lib/bellwether/archive; else those of the policies.
+    /// Where the archive is, such as file:///var/lib/bellwether/archive. It is always needed.
     #[arg(long, value_name = "URL")]
     archive: Option<String>,
     /// Only this policy.
