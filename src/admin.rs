@@ -41,7 +41,7 @@ use crate::metrics::Registry;
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::latch::Latch;
 use crate::runtime::shutdown::Shutdown;
-use crate::secret::Secret;
+use crate::runtime::token::Token;
 
 /// How many answers that take longer are written at once: the runtime of the surface has so many threads beside the one
 /// that answers probes. More would only take the processor from it.
@@ -67,7 +67,7 @@ pub struct Surface {
     /// Without progress for this long, they are held to be stuck.
     pub stuck_after: Duration,
     /// The token that opens the details.
-    pub token: Option<Secret>,
+    pub token: Option<Arc<Token>>,
     /// The name of the profile.
     pub profile: &'static str,
     /// When the process started.

@@ -37,6 +37,7 @@ use crate::runtime::listen::{ListenerMetrics, Service, serve};
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
 use crate::runtime::stderr::SharedStderr;
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
+use crate::runtime::token::{Token, TokenError};
 use crate::series::families::Limits;
 
 /// How long `/startupz` waits for the first round of checks.
@@ -73,6 +74,9 @@ pub enum AppError {
     /// A listener's certificate cannot be used.
     #[error("cannot serve TLS")]
     Certificate(#[from] CertificateError),
+    /// The token of the details cannot be used.
+    #[error("cannot use admin.token_file")]
+    Token(#[from] TokenError),
     /// The log engine cannot be made.
     #[error("cannot make the log engine")]
     Logs(#[from] LogsError),
@@ -224,7 +228,11 @@ fn start(
     for certificate in certificates.iter().flatten() {
         supervisor.spawn("certificates", Arc::clone(certificate).keep_current(shutdown.token()));
     }
-    let control = control(listeners.control, &config, &health.board, requests, admin::logs::router(samples).merge(retention_routes));
+    let token = config.token.clone().map(|file| Token::open(file, &mut registry)).transpose()?;
+    if let Some(token) = &token {
+        supervisor.spawn("token", Arc::clone(token).keep_current(shutdown.token()));
+    }
+    let control = control(listeners.control, token.clone(), &health.board, requests, admin::logs::router(samples).merge(retention_routes));
     let surface = Surface {
         board: health.board,
         history: health.history,
@@ -234,7 +242,7 @@ fn start(
         shutdown: shutdown.clone(),
         heartbeats: [("workers", heartbeat), ("checks", health.heartbeat)],
         stuck_after: STUCK_AFTER,
-        token: config.token,
+        token,
         profile: config.profile,
         started: Instant::now(),
         startup_grace: STARTUP_GRACE,
@@ -258,12 +266,12 @@ fn start(
 /// The control listener with its routes, where there is one. Domains add theirs here.
 fn control(
     listener: Option<std::net::TcpListener>,
-    config: &Config,
+    token: Option<Arc<Token>>,
     board: &Arc<Board>,
     reload: Requests,
     more: Router,
 ) -> Option<(std::net::TcpListener, Router)> {
-    let (listener, token) = listener.zip(config.token.clone())?;
+    let (listener, token) = listener.zip(token)?;
     let control = Control { board: Arc::clone(board), token, reload };
     Some((listener, admin::control::router(Arc::new(control), more)))
 }

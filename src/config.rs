@@ -50,7 +50,7 @@ use crate::config::stores::{RawStores, Stores};
 use crate::config::tree::{Content, Node};
 use crate::profiles::Profile;
 use crate::runtime::certificate::CertificateFiles;
-use crate::secret::Secret;
+use crate::runtime::token::TokenFile;
 
 /// What Bellwether does, as it is written.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -123,7 +123,7 @@ pub struct Config {
     /// The one folder that is written to.
     pub state_dir: PathBuf,
     /// The token that opens the details, where there is one.
-    pub token: Option<Secret>,
+    pub token: Option<TokenFile>,
     /// Where things can be changed; there is a token wherever there is this.
     pub control: Option<SocketAddr>,
     /// The certificate of `listen`.
@@ -267,7 +267,7 @@ impl RawConfig {
             let message = "this reads from `stores.postgres`, which is not there".to_owned();
             problems.error(Problem { place: None, path: "retention.tables".to_owned(), message });
         }
-        let token = self.admin.token_file.as_ref().and_then(|file| read_token(file, problems));
+        let token = self.admin.token_file.as_ref().and_then(|file| check_token(file, problems));
         let control = self.admin.listen.and_then(|listen| parse_address(&listen, "admin.listen", problems).zip(Some(listen)));
         if let Some((_, listen)) = control.as_ref().filter(|_| self.admin.token_file.is_none()) {
             let message = "the control listener needs `token_file`: nothing can be changed without a token".to_owned();
@@ -347,15 +347,13 @@ fn parse_address(listen: &Spanned<String>, path: &str, problems: &mut Problems) 
     parsed
 }
 
-fn read_token(file: &Spanned<PathBuf>, problems: &mut Problems) -> Option<Secret> {
-    let mut complain =
-        |message: String| problems.error(Problem { place: file.place.clone(), path: "admin.token_file".to_owned(), message });
-    match std::fs::read_to_string(&file.value) {
-        Ok(text) if text.trim().len() >= 16 => return Some(Secret::new(text.trim().to_owned())),
-        Ok(_) => complain("a token has at least 16 characters; make one with `openssl rand -base64 32`".to_owned()),
-        Err(error) => complain(format!("cannot read {}: {error}", file.value.display())),
+fn check_token(file: &Spanned<PathBuf>, problems: &mut Problems) -> Option<TokenFile> {
+    let token = TokenFile(file.value.clone());
+    if let Err(error) = token.read() {
+        problems.error(Problem { place: file.place.clone(), path: "admin.token_file".to_owned(), message: error.to_string() });
+        return None;
     }
-    None
+    Some(token)
 }
 
 #[cfg(test)]

@@ -10,3 +10,4 @@ pub mod listen;
 pub mod shutdown;
 pub mod stderr;
 pub mod supervise;
+pub mod token;

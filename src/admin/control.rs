@@ -23,7 +23,7 @@ use crate::admin::{json_text, not_found, text};
 use crate::clock::Now;
 use crate::health::board::Board;
 use crate::health::maintenance::{Call, LONGEST_CALL};
-use crate::secret::Secret;
+use crate::runtime::token::Token;
 use crate::units::parse_duration;
 
 /// No request has a longer body.
@@ -37,7 +37,7 @@ pub struct Control {
     /// The checks.
     pub board: Arc<Board>,
     /// Opens everything here.
-    pub token: Secret,
+    pub token: Arc<Token>,
     /// Asks for a reload.
     pub reload: mpsc::Sender<Reload>,
 }

@@ -71,6 +71,22 @@ fn everything_on_the_control_listener_needs_the_token() {
 }
 
 #[test]
+fn a_token_that_is_replaced_in_its_file_holds_without_a_restart() {
+    let (sidecar, control) = controlled("    db: { type: tcp, address: \"127.0.0.1:1\" }\n", None);
+    let asked = |token| request(&control, "GET", "/maintenance", Some(token), "").0;
+    let seen = |success| {
+        eventually("the file has been read", || sidecar.value("bellwether_admin_token_reload_success"), |value| *value == Some(success))
+    };
+    let token = sidecar.folder.path().join("token");
+    std::fs::write(&token, "short").unwrap();
+    seen(0.0);
+    assert_eq!((asked(TOKEN), asked("short")), (200, 401));
+    std::fs::write(&token, "another horse, another battery").unwrap();
+    seen(1.0);
+    assert_eq!((asked(TOKEN), asked("another horse, another battery")), (401, 200));
+}
+
+#[test]
 fn a_control_listener_without_a_token_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "admin: { listen: 127.0.0.1:9601 }\n").unwrap();
