@@ -19,6 +19,7 @@ pub mod health;
 pub mod kubernetes;
 pub mod logs;
 pub mod metrics;
+pub mod notify;
 pub mod profiles;
 pub mod retention;
 pub mod runtime;

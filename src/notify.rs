@@ -1,0 +1,5 @@
+//! Alerts without a Prometheus: the shipped rules are evaluated over our own series, and who is to know is told.
+//!
+//! Owns what fires and who has been told. Knows nothing of how a series came about.
+
+pub mod alert;
