@@ -3,3 +3,6 @@
 //! Owns what fires and who has been told. Knows nothing of how a series came about.
 
 pub mod alert;
+pub mod evaluate;
+pub mod promql;
+pub mod samples;
