@@ -4,5 +4,7 @@
 
 pub mod alert;
 pub mod evaluate;
+pub mod evaluator;
 pub mod promql;
 pub mod samples;
+pub mod template;
