@@ -171,8 +171,12 @@ impl Evaluator {
         let away = i64::try_from(away.as_millis()).unwrap_or(i64::MAX);
         self.samples.restore(state.samples, now, away);
         for SavedAlert { labels, annotations, held, phase, ended } in state.active {
-            let fits = |rule: &&mut Compiled| rule.labels.iter().all(|(name, value)| labels.get(name) == Some(value));
-            if let Some(Compiled { kind: Kind::Alert { active, .. }, .. }) = self.rules.iter_mut().find(fits) {
+            // By all labels that the rule gives, its name among them; a rule that records gives none.
+            let rule = self.rules.iter_mut().find_map(|rule| match &mut rule.kind {
+                Kind::Alert { active, .. } if rule.labels.iter().all(|(name, value)| labels.get(name) == Some(value)) => Some(active),
+                _ => None,
+            });
+            if let Some(active) = rule {
                 active.insert(labels, Active { annotations, since: now - held, phase, ended: now - away - ended });
             }
         }
