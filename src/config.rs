@@ -3,6 +3,7 @@
 //! Raw types say how it is written, validated types what it means; the rest of the program sees only the latter.
 //! Each section has a file of its own.
 
+pub mod alerts;
 pub mod backups;
 pub mod collect;
 mod decode;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::alerts::{Alerts, RawAlerts};
 use crate::config::backups::{Backup, Protected, RawBackup, RawProtected};
 use crate::config::collect::{Collect, RawCollector};
 use crate::config::decode::decode;
@@ -88,6 +90,8 @@ struct RawConfig {
     protect: Vec<RawProtected>,
     #[serde(default)]
     secrets: RawSecrets,
+    #[serde(default)]
+    alerts: RawAlerts,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -148,6 +152,8 @@ pub struct Config {
     pub storage: StorageAccess,
     /// Where the application keeps its secrets.
     pub secrets: Secrets,
+    /// Which alert rules we evaluate ourselves.
+    pub alerts: Alerts,
     /// What the operator should know and what stops nothing.
     pub warnings: Vec<Problem>,
     /// What it is made of, for a reload.
@@ -297,6 +303,7 @@ impl RawConfig {
             protected: self.protect.into_iter().map(Protected::from).collect(),
             storage: StorageAccess::default(),
             secrets,
+            alerts: self.alerts.validate(profile, problems),
             warnings: Vec::new(),
             fingerprints: Fingerprints::default(),
         })

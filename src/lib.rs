@@ -21,6 +21,7 @@ pub mod logs;
 pub mod metrics;
 pub mod notify;
 pub mod profiles;
+pub mod promql;
 pub mod retention;
 pub mod runtime;
 pub mod secret;

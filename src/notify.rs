@@ -6,7 +6,5 @@ pub mod alert;
 pub mod evaluate;
 pub mod evaluator;
 pub mod exposition;
-pub mod promql;
 pub mod samples;
-pub mod template;
 pub mod watch;

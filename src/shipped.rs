@@ -3,6 +3,7 @@
 //! Owns how a number of a rule is changed and how a dashboard is made of its source, so that a threshold stands in one
 //! place. Knows nothing of where the result is written to, and asks no server anything.
 
+pub mod compiled;
 pub mod dashboards;
 pub mod kubernetes;
 mod panels;

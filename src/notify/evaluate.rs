@@ -4,8 +4,8 @@ mod functions;
 
 use std::collections::BTreeMap;
 
-use crate::notify::promql::{Aggregation, Binary, Expression, Grouping, Matching, Operator, Selector};
-use crate::notify::samples::{LOOKBACK, Labels, Samples};
+use crate::notify::samples::{LOOKBACK, Samples};
+use crate::promql::{Aggregation, Binary, Expression, Grouping, Labels, Matching, Operator, Selector};
 
 /// The label that holds the name of a series while something may still ask for it.
 const NAME: &str = "__name__";

@@ -11,49 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::notify::alert::Alert;
 use crate::notify::evaluate::{EvaluationError, Moment, Value, evaluate};
-use crate::notify::promql::{Expression, ParseError, hold, parse};
-use crate::notify::samples::{Labels, Samples, Saved};
-use crate::notify::template::{Template, TemplateError};
-use crate::shipped::rules::{Rule, RuleFile};
+use crate::notify::samples::{Samples, Saved};
+use crate::promql::Labels;
+use crate::shipped::compiled::{CompiledRule, RuleError};
+use crate::shipped::rules::RuleFile;
 
 /// So long after its end an alert is still told, for whoever could not be reached. The same as in Prometheus.
 const ENDED_FOR: i64 = 15 * 60 * 1000;
 
-/// A rule that we cannot evaluate.
-#[derive(Debug, thiserror::Error)]
-pub enum RuleError {
-    /// Its query.
-    #[error("the query of {rule}")]
-    Query {
-        /// The name of the rule.
-        rule: String,
-        /// Why.
-        #[source]
-        cause: ParseError,
-    },
-    /// A template of it.
-    #[error("an annotation of {rule}")]
-    Template {
-        /// The name of the rule.
-        rule: String,
-        /// Why.
-        #[source]
-        cause: TemplateError,
-    },
-    /// Its `for`.
-    #[error("the time `{text}` of {rule} is no duration")]
-    Hold {
-        /// The name of the rule.
-        rule: String,
-        /// What stands there.
-        text: String,
-    },
-}
-
 /// Rules, the past that they look at, and what they have found.
 #[derive(Debug)]
 pub struct Evaluator {
-    rules: Vec<Compiled>,
+    rules: Vec<Watched>,
     samples: Samples,
 }
 
@@ -76,17 +45,9 @@ struct SavedAlert {
 }
 
 #[derive(Debug)]
-struct Compiled {
-    name: String,
-    kind: Kind,
-    expression: Expression,
-    labels: Labels,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Record,
-    Alert { hold: i64, annotations: Vec<(String, Template)>, active: BTreeMap<Labels, Active> },
+struct Watched {
+    rule: CompiledRule,
+    active: BTreeMap<Labels, Active>,
 }
 
 /// An alert of a rule; its labels are its key.
@@ -115,8 +76,9 @@ impl Evaluator {
     /// # Errors
     /// A rule that uses what we do not support.
     pub fn new(file: &RuleFile) -> Result<Self, RuleError> {
-        let rules = file.rules().map(Compiled::new).collect::<Result<Vec<_>, _>>()?;
-        let samples = Samples::of(rules.iter().map(|rule| &rule.expression));
+        let watched = |rule| Ok(Watched { rule: CompiledRule::new(rule)?, active: BTreeMap::new() });
+        let rules = file.rules().map(watched).collect::<Result<Vec<_>, RuleError>>()?;
+        let samples = Samples::of(rules.iter().map(|watched| &watched.rule.expression));
         Ok(Self { rules, samples })
     }
 
@@ -140,7 +102,7 @@ impl Evaluator {
     /// What fires, and what has ended within the last quarter of an hour.
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
-        let all = self.rules.iter().flat_map(Compiled::active);
+        let all = self.rules.iter().flat_map(|watched| &watched.active);
         all.filter_map(|(labels, active)| {
             let (starts_at, ends_at) = match active.phase {
                 Phase::Pending => return None,
@@ -155,7 +117,7 @@ impl Evaluator {
     /// What must be known after a restart.
     #[must_use]
     pub fn save(&self, now: i64) -> State {
-        let active = self.rules.iter().flat_map(Compiled::active).map(|(labels, active)| SavedAlert {
+        let active = self.rules.iter().flat_map(|watched| &watched.active).map(|(labels, active)| SavedAlert {
             labels: labels.clone(),
             annotations: active.annotations.clone(),
             held: now - active.since,
@@ -171,68 +133,34 @@ impl Evaluator {
         let away = i64::try_from(away.as_millis()).unwrap_or(i64::MAX);
         self.samples.restore(state.samples, now, away);
         for SavedAlert { labels, annotations, held, phase, ended } in state.active {
-            // By all labels that the rule gives, its name among them; a rule that records gives none.
-            let rule = self.rules.iter_mut().find_map(|rule| match &mut rule.kind {
-                Kind::Alert { active, .. } if rule.labels.iter().all(|(name, value)| labels.get(name) == Some(value)) => Some(active),
-                _ => None,
-            });
-            if let Some(active) = rule {
-                active.insert(labels, Active { annotations, since: now - held, phase, ended: now - away - ended });
+            let is_of = |rule: &CompiledRule| rule.is_alert && rule.labels.iter().all(|(name, value)| labels.get(name) == Some(value));
+            if let Some(watched) = self.rules.iter_mut().find(|watched| is_of(&watched.rule)) {
+                watched.active.insert(labels, Active { annotations, since: now - held, phase, ended: now - away - ended });
             }
         }
     }
 }
 
-// === impl Compiled ===
+// === impl Watched ===
 
-impl Compiled {
-    fn new(rule: &Rule) -> Result<Self, RuleError> {
-        let name = || rule.name().to_owned();
-        let expression = parse(&rule.expr).map_err(|cause| RuleError::Query { rule: name(), cause })?;
-        let mut labels = rule.labels.clone();
-        let kind = if let Some(alert) = &rule.alert {
-            labels.insert("alertname".to_owned(), alert.clone());
-            let wrong = |text: &String| RuleError::Hold { rule: name(), text: text.clone() };
-            let hold = rule.hold.as_ref().map(|text| hold(text).ok_or_else(|| wrong(text))).transpose()?.unwrap_or_default();
-            let annotations = rule.annotations.iter().map(|(key, text)| match Template::parse(text) {
-                Ok(template) => Ok((key.clone(), template)),
-                Err(cause) => Err(RuleError::Template { rule: name(), cause }),
-            });
-            let hold = i64::try_from(hold.as_millis()).unwrap_or(i64::MAX);
-            Kind::Alert { hold, annotations: annotations.collect::<Result<_, _>>()?, active: BTreeMap::new() }
-        } else {
-            Kind::Record
-        };
-        Ok(Self { name: name(), kind, expression, labels })
-    }
-
-    fn active(&self) -> impl Iterator<Item = (&Labels, &Active)> {
-        let active = match &self.kind {
-            Kind::Alert { active, .. } => Some(active),
-            Kind::Record => None,
-        };
-        active.into_iter().flatten()
-    }
-
+impl Watched {
     fn evaluate(&mut self, samples: &mut Samples, moment: Moment, wall: Timestamp) -> Result<(), EvaluationError> {
-        let Value::Vector(found) = evaluate(&self.expression, samples, moment)? else { return Err(EvaluationError::Type) };
+        let Self { rule, active } = self;
+        let Value::Vector(found) = evaluate(&rule.expression, samples, moment)? else { return Err(EvaluationError::Type) };
         let found = found.into_iter().map(|mut sample| {
             sample.labels.remove("__name__");
             let original = sample.labels.clone();
-            sample.labels.extend(self.labels.clone());
+            sample.labels.extend(rule.labels.clone());
             sample.labels.retain(|_, value| !value.is_empty());
             (sample.labels, original, sample.value)
         });
-        match &mut self.kind {
-            Kind::Record => samples.note(&self.name, moment.at, found.map(|(labels, _, value)| (labels, value)).collect()),
-            Kind::Alert { hold, annotations, active } => {
-                let mut given = Vec::new();
-                for (labels, original, value) in found {
-                    let told = annotations.iter().map(|(key, template)| (key.clone(), template.fill(&original, value))).collect();
-                    given.push((labels, told));
-                }
-                look(active, given, *hold, moment.at, wall);
-            }
+        if rule.is_alert {
+            let filled =
+                |labels: &Labels, value| rule.annotations.iter().map(|(key, text)| (key.clone(), text.fill(labels, value))).collect();
+            let given = found.map(|(labels, original, value)| (labels, filled(&original, value))).collect();
+            look(active, given, i64::try_from(rule.hold.as_millis()).unwrap_or(i64::MAX), moment.at, wall);
+        } else {
+            samples.note(&rule.name, moment.at, found.map(|(labels, _, value)| (labels, value)).collect());
         }
         Ok(())
     }

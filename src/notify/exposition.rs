@@ -1,6 +1,6 @@
 //! Our own exposition, read as Prometheus would read it: names, labels and values, without what we do not ask for.
 
-use crate::notify::samples::Labels;
+use crate::promql::Labels;
 
 /// The samples of an OpenMetrics text whose names are wanted.
 ///

@@ -8,13 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::notify::promql::{Expression, Selector};
+use crate::promql::{Expression, Labels, Selector};
 
 /// An instant query finds what is at most this old. The same as in Prometheus.
 pub const LOOKBACK: Duration = Duration::from_mins(5);
-
-/// The labels of a series, without its name.
-pub type Labels = BTreeMap<String, String>;
 
 /// The past of all series that some rule asks for.
 #[derive(Debug, Default)]
@@ -173,7 +170,7 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::promql::parse;
+    use crate::promql::parse;
 
     fn labels(value: &str) -> Labels {
         Labels::from([("x".to_owned(), value.to_owned())])

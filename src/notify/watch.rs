@@ -19,12 +19,13 @@ use crate::clock::Now;
 use crate::metrics::Registry;
 use crate::notify::alert::Alert;
 use crate::notify::evaluate::Moment;
-use crate::notify::evaluator::{Evaluator, RuleError, State};
+use crate::notify::evaluator::{Evaluator, State};
 use crate::notify::exposition::samples;
-use crate::notify::samples::Labels;
+use crate::promql::Labels;
 use crate::runtime::latch::Latch;
 use crate::runtime::supervise::PartResult;
 use crate::series::snapshot::Snapshots;
+use crate::shipped::compiled::RuleError;
 use crate::shipped::rules::RuleFile;
 
 /// How often the rules are asked. Prometheus' default is a minute; the shortest `for` of ours is one, too.

@@ -14,7 +14,7 @@ const LEVELS: [(u8, &[&str]); 9] = [
     (3, &["store", "series", "lease", "kubernetes"]),
     (2, &["config"]),
     (1, &["profiles", "metrics", "shipped", "http_error", "runtime"]),
-    (0, &["units", "clock", "secret", "event"]),
+    (0, &["promql", "units", "clock", "secret", "event"]),
 ];
 
 /// Cores that take data and `now`: no async, no clock, no environment.

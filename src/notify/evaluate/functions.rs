@@ -1,8 +1,8 @@
 //! The functions of PromQL that our rules use.
 
 use super::{EvaluationError, Moment, Sample, Value, evaluate, millis, named, vector};
-use crate::notify::promql::{Expression, Function, Test};
-use crate::notify::samples::{Labels, Samples};
+use crate::notify::samples::Samples;
+use crate::promql::{Expression, Function, Labels, Test};
 
 pub(super) fn call(function: Function, arguments: &[Expression], samples: &Samples, moment: Moment) -> Result<Value, EvaluationError> {
     let asked = |position: usize| {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::notify::promql::parse;
+use crate::promql::parse;
 
 /// A minute each, beginning at 0: `a{x="1"} 0 1 2` and so on; `_` is nothing.
 fn past(query: &Expression, series: &[(&str, &[(&str, &str)], &str)]) -> Samples {

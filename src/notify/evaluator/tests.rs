@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::*;
+use crate::promql::{Expression, Test, hold, parse};
 use crate::shipped::Kit;
 
 #[derive(Deserialize)]
@@ -73,7 +74,7 @@ fn expand(values: &str) -> Vec<Option<Option<f64>>> {
 fn labels_of(series: &str) -> (String, Labels) {
     let Expression::Instant(selector) = parse(series).unwrap() else { panic!("{series}") };
     let labels = selector.matchers.into_iter().map(|matcher| match matcher.test {
-        crate::notify::promql::Test::Equal(text) => (matcher.label, text),
+        Test::Equal(text) => (matcher.label, text),
         other => panic!("{other:?}"),
     });
     (selector.name.clone(), labels.collect())
@@ -215,7 +216,7 @@ fn a_rule_that_we_cannot_evaluate_is_refused_by_name() {
         let file: RuleFile = serde_saphyr::from_str(&format!("groups: [{{ name: g, rules: [{{ alert: A, {text} }}] }}]")).unwrap();
         Evaluator::new(&file).unwrap_err().to_string()
     };
-    assert_eq!(rule("expr: 'histogram_quantile(1, a)'"), "the query of A");
-    assert_eq!(rule("expr: a, for: soon"), "the time `soon` of A is no duration");
-    assert_eq!(rule("expr: a, annotations: { x: '{{ nope }}' }"), "an annotation of A");
+    assert_eq!(rule("expr: 'histogram_quantile(1, a)'"), "the query of A: byte 18 of the query: this function is not supported");
+    assert_eq!(rule("expr: a, for: soon"), "the time `soon` of A is no duration such as 10m");
+    assert!(rule("expr: a, annotations: { x: '{{ nope }}' }").starts_with("an annotation of A: the template has {{ nope }}: only"));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::notify::samples::Labels;
+use super::Labels;
 
 /// A text with places to be filled.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,12 +5,17 @@
 
 mod lexer;
 mod parser;
+pub mod template;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use regex::Regex;
 
 pub use parser::{ParseError, hold, parse};
+
+/// The labels of a series, without its name.
+pub type Labels = BTreeMap<String, String>;
 
 /// A query, or a part of one.
 #[derive(Clone, Debug)]
