@@ -184,3 +184,35 @@ fn log_sockets_are_read_as_they_are_written() {
     assert_eq!(addresses, expected);
     assert!(config.warnings.iter().any(|warning| warning.message.contains("whoever reaches 0.0.0.0:1")), "{:?}", config.warnings);
 }
+
+#[test]
+fn alert_rules_are_those_of_the_profile_or_files_and_each_can_be_evaluated() {
+    let config =
+        load_text("profile: none\nalerts: { set: [BellwetherLogLagging.warning.threshold=2000000] }\n", &Environment::default()).unwrap();
+    let threshold = config.alerts.rules.rules().find(|rule| rule.name() == "BellwetherLogLagging").unwrap().threshold();
+    assert_eq!((config.alerts.every, threshold), (Duration::from_secs(30), Some(2_000_000.0)));
+
+    let mut rules = tempfile::NamedTempFile::new().unwrap();
+    write!(rules, "groups: [{{ name: mine, rules: [{{ alert: A, expr: 'up == 1', for: 1m }}] }}]").unwrap();
+    let path = rules.path().display();
+    let config = load_text(&format!("alerts: {{ every: 5s, rules: [{path}] }}\n"), &Environment::default()).unwrap();
+    assert_eq!((config.alerts.every, config.alerts.rules.rules().count()), (Duration::from_secs(5), 1));
+
+    let mut broken = tempfile::NamedTempFile::new().unwrap();
+    write!(broken, "groups: [{{ name: mine, rules: [{{ alert: A, expr: 'quantile(1, up)' }}, {{ alert: B, expr: up, for: soon }}] }}]")
+        .unwrap();
+    let path = broken.path().display();
+    check_problems(
+        &format!("alerts:\n  every: 5m\n  set: [Nope.threshold=1]\n  rules: [{path}, /nope.yml]\n"),
+        &[
+            "b.yaml:2:10: alerts.every: rules are evaluated every 1s to 120s",
+            "b.yaml:3:9: alerts.set: no rule has the key `Nope`; `bellwether export alerts --settings` lists all",
+            &format!("b.yaml:4:11: alerts.rules: {path}: the query of A: byte 8 of the query: this function is not supported"),
+            &format!("b.yaml:4:11: alerts.rules: {path}: the time `soon` of B is no duration such as 10m"),
+            &format!(
+                "b.yaml:4:{}: alerts.rules: cannot read /nope.yml: No such file or directory (os error 2)",
+                13 + path.to_string().len()
+            ),
+        ],
+    );
+}
