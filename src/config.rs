@@ -12,6 +12,7 @@ pub mod fingerprint;
 pub mod health;
 pub mod logs;
 mod merge;
+pub mod notify;
 pub mod origin;
 pub mod problems;
 pub mod retention;
@@ -41,6 +42,7 @@ use crate::config::fingerprint::Fingerprints;
 use crate::config::health::{Health, RawHealth};
 use crate::config::logs::{Logs, RawLogs};
 use crate::config::merge::{drop_disabled, merge};
+use crate::config::notify::{RawReceiver, Receiver};
 use crate::config::problems::{ConfigError, Problem, Problems};
 use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
@@ -92,6 +94,9 @@ struct RawConfig {
     secrets: RawSecrets,
     #[serde(default)]
     alerts: RawAlerts,
+    /// Who is told of alerts where there is no Prometheus.
+    #[serde(default)]
+    notify: Vec<Spanned<RawReceiver>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -154,6 +159,8 @@ pub struct Config {
     pub secrets: Secrets,
     /// Which alert rules we evaluate ourselves.
     pub alerts: Alerts,
+    /// Who is told of alerts.
+    pub notify: Vec<Receiver>,
     /// What the operator should know and what stops nothing.
     pub warnings: Vec<Problem>,
     /// What it is made of, for a reload.
@@ -304,6 +311,7 @@ impl RawConfig {
             storage: StorageAccess::default(),
             secrets,
             alerts: self.alerts.validate(profile, problems),
+            notify: RawReceiver::validate_all(self.notify, problems),
             warnings: Vec::new(),
             fingerprints: Fingerprints::default(),
         })

@@ -7,7 +7,7 @@
 
 mod compress;
 mod panels;
-mod servers;
+pub mod servers;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

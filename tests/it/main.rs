@@ -26,6 +26,7 @@ mod logs_diagnose;
 mod metrics;
 mod mongod;
 mod namespace;
+mod notify_delivery;
 mod observability;
 mod postgres;
 mod proxy;

@@ -21,7 +21,7 @@ use crate::sidecar::free_port;
 pub type Labels = BTreeMap<String, String>;
 
 /// A process that ends with the test.
-struct Server(Child);
+pub struct Server(Child);
 
 /// Everything between a metric and a person.
 pub struct Stack {
@@ -204,7 +204,7 @@ fn receive(told: Arc<Mutex<Vec<Told>>>) -> String {
 
 impl Server {
     /// Starts the first of these programs that there is.
-    fn start(names: &[&str], folder: &Path, arguments: &[&str]) -> Self {
+    pub fn start(names: &[&str], folder: &Path, arguments: &[&str]) -> Self {
         let log = std::fs::File::create(folder.join(format!("{}.log", names[0]))).unwrap();
         let child = names.iter().find_map(|name| {
             let mut command = Command::new(name);
