@@ -213,8 +213,8 @@ impl RawReceiver {
                 None
             }
             Some(texts) => {
-                for unknown in texts.0.iter().filter(|text| !SEVERITIES.contains(&text.as_str())) {
-                    voice.error(format!("there is no severity `{unknown}`; there are {}", SEVERITIES.join(", ")));
+                for other in texts.0.iter().filter(|text| !SEVERITIES.contains(&text.as_str())) {
+                    voice.warn(format!("no shipped rule has the severity `{other}`; they have {}", SEVERITIES.join(", ")));
                 }
                 Some(texts.0.iter().cloned().collect())
             }
