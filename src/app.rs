@@ -4,6 +4,7 @@
 
 mod command;
 mod health;
+mod notify;
 mod reload;
 mod retention;
 mod state_dir;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::control::Control;
 use crate::admin::document::Documents;
 use crate::admin::{self, Surface};
+use crate::app::notify::Notify;
 use crate::app::reload::{Reloader, Requests};
 use crate::app::state_dir::{StateDir, StateDirError};
 use crate::backup::BackupWatch;
@@ -30,6 +32,7 @@ use crate::config::origin::Origin;
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
+use crate::notify::courier::CourierError;
 use crate::runtime::certificate::{Certificate, CertificateError};
 use crate::runtime::child::{Child, Relay, SpawnError};
 use crate::runtime::heartbeat::Heartbeat;
@@ -39,6 +42,7 @@ use crate::runtime::stderr::SharedStderr;
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
 use crate::runtime::token::{Token, TokenError};
 use crate::series::families::Limits;
+use crate::shipped::compiled::RuleError;
 
 /// How long `/startupz` waits for the first round of checks.
 const STARTUP_GRACE: Duration = Duration::from_secs(3);
@@ -77,6 +81,12 @@ pub enum AppError {
     /// The token of the details cannot be used.
     #[error("cannot use admin.token_file")]
     Token(#[from] TokenError),
+    /// The alert rules cannot be evaluated.
+    #[error("cannot evaluate the alert rules")]
+    Alerts(#[from] RuleError),
+    /// Nobody can be told of alerts.
+    #[error("cannot tell anybody of alerts")]
+    Notify(#[from] CourierError),
     /// The log engine cannot be made.
     #[error("cannot make the log engine")]
     Logs(#[from] LogsError),
@@ -231,6 +241,12 @@ fn start(
     let token = config.token.clone().map(|file| Token::open(file, &mut registry)).transpose()?;
     if let Some(token) = &token {
         supervisor.spawn("token", Arc::clone(token).keep_current(shutdown.token()));
+    }
+    let notify = Notify::new(&config, state_dir.map(StateDir::path), &mut registry)?;
+    // All that is exposed is registered.
+    let registry = Arc::new(registry);
+    if let Some(notify) = notify {
+        notify.start(Arc::clone(&registry), caught_up.clone(), shutdown, supervisor);
     }
     let control = control(listeners.control, token.clone(), &health.board, requests, admin::logs::router(samples).merge(retention_routes));
     let surface = Surface {

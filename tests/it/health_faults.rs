@@ -259,7 +259,7 @@ fn h8_livez_fails_while_the_workers_are_blocked_and_only_then() {
         board,
         history,
         documents: Documents::default(),
-        registry,
+        registry: std::sync::Arc::new(registry),
         caught_up: Latch::default(),
         shutdown: shutdown.clone(),
         heartbeats: [("workers", heartbeat), ("checks", checks)],
