@@ -1,6 +1,6 @@
 //! Alerts end to end: the real causes in a real mongod, in logs and in components, seen by the sidecar, scraped by a real
-//! Prometheus with the shipped rules, and told through a real Alertmanager with the shipped routes, and by the sidecar alone, which must tell the same. Time goes faster by
-//! a constant factor; thresholds are as shipped.
+//! Prometheus with the shipped rules, and told through a real Alertmanager with the shipped routes; and told by the
+//! sidecar alone, which must tell the same. Time goes faster by a constant factor; thresholds are as shipped.
 //!
 //! Not here, because minutes and a small disk cannot do it: the slow windows of the burn rates, a log that the sidecar
 //! lags behind by 256 MiB, a certificate that ends. promtool tests all of them.
