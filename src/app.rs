@@ -205,9 +205,6 @@ fn start(
 
     let health =
         health::start(&config.health, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor).map_err(AppError::Runtime)?;
-    let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), &mut registry);
-    supervisor.spawn("reload", reloader.run(shutdown.token()));
-
     let mut limits = Limits::default();
     if let Some(store) = &config.stores.mongodb {
         let collectors = Collectors::new(&config.collect, store, state_dir.map(StateDir::path), &mut registry)?;
@@ -220,6 +217,8 @@ fn start(
     registry.expose(engine.families());
     limits.0.push(engine.families());
     registry.expose(limits);
+    let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), engine.revision(), &mut registry);
+    supervisor.spawn("reload", reloader.run(shutdown.token()));
     let (caught_up, samples) = (engine.caught_up(), engine.samples());
     // The command is started last: whatever can go wrong has not.
     let child = front.map(|front| command::start(&front, &mut engine)).transpose()?;

@@ -101,6 +101,11 @@ impl Decoder {
         self.seen.as_deref_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Runs other rules from the next line on.
+    pub fn take_rules_of(&mut self, other: Self) {
+        *self = Self { held: self.held, seen: self.seen.take(), ..other };
+    }
+
     /// Says how much all streams together hold of unfinished lines; the decoder keeps up what it sees itself.
     pub fn set_held(&mut self, bytes: usize) {
         self.held = bytes;

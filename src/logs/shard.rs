@@ -64,6 +64,8 @@ pub struct Shard {
     saved: BTreeMap<Inode, Position>,
     /// Files of an earlier run that this look has not found, by the paths where they stood.
     gone: HashMap<PathBuf, Position>,
+    /// Files that a listing has found and that were gone when they were to be opened for the first time.
+    missed: HashMap<PathBuf, Seen>,
     /// Paths that cannot be read, so that each is complained about once.
     troubles: HashMap<PathBuf, Trouble>,
     /// Files that were there at the start and have not been read to their end.
@@ -83,7 +85,7 @@ impl Shard {
         saved.iter().for_each(|position| commit.set(position));
         let counted = commit.families.delta();
         drop(commit);
-        let reader = Reader { shared: Arc::clone(&shared), decoder, counted, buffer: vec![0; BUFFER] };
+        let reader = Reader { shared: Arc::clone(&shared), decoder, counted, buffer: vec![0; BUFFER], edition: 0 };
         let saved = saved.into_iter().map(|position| (position.known.identity.inode, position)).collect();
         Self {
             inputs,
@@ -97,6 +99,7 @@ impl Shard {
             turns: VecDeque::new(),
             saved,
             gone: HashMap::new(),
+            missed: HashMap::new(),
             troubles: HashMap::new(),
             behind: HashSet::new(),
             is_started: false,
@@ -164,6 +167,7 @@ impl Shard {
         if !self.is_started && !self.is_outdated {
             self.is_started = true;
             self.behind = self.tails.keys().copied().collect();
+            self.disown();
             self.shared.ready();
         }
         for tail in self.tails.values_mut() {
@@ -173,6 +177,7 @@ impl Shard {
         self.readers.iter_mut().for_each(|reader| reader.decoder.set_held(held));
         if !self.is_outdated {
             self.gone.clear();
+            self.missed.clear();
         }
         self.let_go(now);
         self.send_home();

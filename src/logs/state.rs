@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::logs::file::{Identity, Inode, Known, Seen};
 use crate::logs::framing::Framing;
+use crate::logs::revision::Current;
 use crate::logs::samples::Samples;
 use crate::series::families::{Families, FamiliesState, SharedFamilies};
 
@@ -74,6 +75,8 @@ pub struct Shared {
     pub families: SharedFamilies,
     /// The last lines that told nothing.
     pub samples: Samples,
+    /// The rules by which is counted.
+    pub rules: Current,
     /// Touched only while `families` is locked.
     positions: Mutex<Positions>,
     request: Mutex<Request>,

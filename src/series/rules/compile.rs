@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::config::rules::{Condition, DEFAULT_SERIES_LIMIT, Label, LabelSource, Mapping, Match, Metric, MetricKind, Rule, ValueSource};
-use crate::series::families::{DeclareError, Families};
+use crate::series::families::{DeclareError, Families, SeriesId};
 use crate::series::record::FieldId;
 use crate::series::rules::label::{CompiledLabel, CompiledMapping};
 use crate::series::rules::matching::CompiledMatch;
@@ -49,6 +49,22 @@ impl RuleSet {
         Ok(set)
     }
 
+    /// The rules of logs that come in place of these. What both feed goes on with all its values; what is not fed any more
+    /// leaves, and what has another form begins anew.
+    ///
+    /// # Errors
+    /// When two rules feed one metric in different ways. Then the families are as they were.
+    pub fn replaced(&self, rules: &[Rule], families: &mut Families) -> Result<Self, DeclareError> {
+        let mut next = families.clone();
+        next.doubt(&self.metrics);
+        let set = Self::for_logs(rules, &mut next)?;
+        next.retire_doubtful();
+        let is_gone = |hits: &SeriesId| !set.rules.iter().any(|rule| rule.hits == Some(*hits));
+        self.rules.iter().filter_map(|rule| rule.hits).filter(is_gone).for_each(|hits| next.forget(hits));
+        *families = next;
+        Ok(set)
+    }
+
     fn add(&mut self, rule: &Rule, hits: Option<&str>, families: &mut Families) -> Result<(), DeclareError> {
         let mut names: Vec<&Label> = rule.labels.iter().collect();
         names.sort_by(|left, right| left.name.cmp(&right.name));
@@ -60,7 +76,9 @@ impl RuleSet {
                 let (name, kind) = (name.to_owned(), MetricKind::Counter);
                 let metric = Metric { name, help, kind, buckets: Vec::new(), series_limit: DEFAULT_SERIES_LIMIT };
                 let family = families.declare(&metric, &["metric".to_owned()])?;
-                Some(families.series(family, &[&rule.metric.name]))
+                let series = families.series(family, &[&rule.metric.name]);
+                families.begin(series);
+                Some(series)
             }
             None => None,
         };
