@@ -75,7 +75,10 @@ impl Decoder {
             }
             match piece {
                 Piece::Line(line) => self.count(line, begin.at, framing, families, &mut tally),
-                Piece::TooLong => tally.add(Outcome::TooLong, b"", begin.at),
+                Piece::TooLong => {
+                    tally.add(Outcome::TooLong, b"", begin.at);
+                    tally.odd(std::mem::take(&mut self.oddities));
+                }
             }
         });
         tally

@@ -34,7 +34,10 @@ impl Bench {
         registry.expose(self.engine.families());
         let text = crate::metrics::exposition::Format::Text.write(&registry).unwrap();
         let all = text.lines().filter(|line| line.starts_with("a_") || line.starts_with("bellwether_log_rule_hits"));
-        all.filter(|line| !line.contains("_created") && !line.contains("_sum") && !line.contains("_bucket")).map(str::to_owned).collect()
+        let mut all: Vec<String> =
+            all.filter(|line| !line.contains("_sum") && !line.contains("_bucket")).map(|line| line.replace(".0", "")).collect();
+        all.sort();
+        all
     }
 }
 

@@ -517,6 +517,19 @@ fn t33_times_of_the_past_and_the_future_expire_nothing() {
 }
 
 #[test]
+fn zeros_before_a_line_that_is_too_long_are_those_of_its_file() {
+    // Found by the fuzzer: they were counted with the next line that came, whosever that was.
+    let mut bench = Bench::new();
+    let max = bench.config.max_line;
+    bench.append("app.log", [vec![0; 100], vec![b'x'; max + 1], b"\n".to_vec()].concat());
+    bench.look();
+    assert_eq!((bench.outcome("too_long"), bench.repaired("zeros")), (1, 1));
+    bench.append("app.log", lines(0..1));
+    bench.look();
+    assert_eq!((bench.outcome("record"), bench.repaired("zeros")), (1, 1));
+}
+
+#[test]
 fn a_file_that_shrinks_by_some_bytes_is_read_from_its_begin() {
     let mut bench = Bench::new();
     bench.append("app.log", lines(0..5));
