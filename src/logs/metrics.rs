@@ -107,7 +107,9 @@ impl Trouble {
             Self::Vanished => "nothing to do where it was rotated away; else check where the link leads",
             Self::NotAFile => "make the pattern of the input more exact",
             Self::Read => "check the file system",
-            Self::TooManyFiles => "make the patterns of the inputs more exact, or remove old logs",
+            Self::TooManyFiles => {
+                "make the patterns of the inputs more exact, remove old logs, or raise the limit of open files (ulimit -n)"
+            }
         }
     }
 

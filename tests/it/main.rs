@@ -23,6 +23,7 @@ mod lint;
 mod listener;
 mod logs;
 mod logs_diagnose;
+mod logs_faults;
 mod metrics;
 mod mongod;
 mod namespace;

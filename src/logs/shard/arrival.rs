@@ -13,7 +13,7 @@ use crate::logs::discover::Found;
 use crate::logs::file::{Identity, Inode, Known, Look, Mark, Seen};
 use crate::logs::metrics::{Rotation, Trouble};
 use crate::logs::rest::take;
-use crate::logs::shard::{MAX_FILES, Shard};
+use crate::logs::shard::Shard;
 use crate::logs::state::Position;
 use crate::logs::tail::{Begin, Tail, open};
 
@@ -155,7 +155,7 @@ impl Shard {
     /// Opens a file. Where the listing named it, it must be the file that stood there then: whatever is done about those
     /// before it relies on that. The same inode is not enough: that of a file which has just been compressed is free.
     fn acquire(&mut self, path: &Path, found: &Found) -> Option<(File, Look)> {
-        if self.tails.len() >= MAX_FILES {
+        if self.tails.len() >= self.max_files {
             self.complain(found.input, path, Trouble::TooManyFiles);
             return None;
         }
