@@ -4,7 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -234,14 +234,23 @@ fn a_line_of_a_gigabyte_takes_no_memory() {
         ["agent", "stdin"].iter().all(|input| {
             ["record", "too_long"]
                 .iter()
-                .all(|outcome| text.contains(&format!("bellwether_log_lines_total{{input=\"{input}\",outcome=\"{outcome}\"}} 1\n")))
+                .all(|outcome| text.contains(&format!("bellwether_log_lines_total{{input=\"{input}\",outcome=\"{outcome}\"}} 1.0\n")))
         })
     };
+    let _child = Ends(child);
     let text = eventually("both lines", || scrape(&listen), |seen| seen.as_ref().is_some_and(|text| is_counted(text))).unwrap();
     let memory: f64 = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap().parse().unwrap();
     assert!(memory < 100e6, "{memory}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+}
+
+/// Ends with the test, also when that fails.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// T33: the wall clock jumps a day ahead and a day back: nothing expires that waits, and nothing is counted twice.
