@@ -33,6 +33,7 @@ mod samples;
 mod scanner;
 mod seen;
 mod shard;
+mod sieve;
 mod slot;
 mod stack;
 mod state;

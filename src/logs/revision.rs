@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::logs::Logs;
 use crate::logs::decoder::Decoder;
+use crate::logs::engine::decoder;
 use crate::logs::state::Shared;
 use crate::series::families::DeclareError;
 use crate::series::rules::RuleSet;
@@ -74,7 +75,7 @@ impl Revision {
     pub fn revise(&mut self, config: &Logs) -> Result<Revised, DeclareError> {
         let mut families = self.shared.families.lock();
         let rules = self.rules.replaced(&config.rules, &mut families)?;
-        self.shared.rules.set(Decoder::new(rules.clone(), self.max_line));
+        self.shared.rules.set(decoder(rules.clone(), self.max_line, config.validation));
         drop(families);
         self.shared.save_now();
         let but = |these: &RuleSet, those: &RuleSet| {

@@ -16,7 +16,7 @@ use crate::logs::samples::Samples;
 use crate::series::families::{Families, FamiliesState, SharedFamilies};
 
 /// The layout of [`Saved`]. Another one cannot be read.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// So many files that have been read to their end are remembered of each path: a rotation may compress them later.
 const DONE_OF_A_PATH: usize = 32;
 /// And so many of all paths.

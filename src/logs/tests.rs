@@ -8,6 +8,7 @@ mod put_aside;
 mod reload;
 mod rotation;
 mod scenarios;
+mod skipping;
 mod survival;
 mod threads;
 

@@ -58,6 +58,8 @@ struct Family {
     series: Vec<Series>,
     index: HashMap<Vec<String>, usize>,
     overflow: Option<usize>,
+    /// Places of series that a delta has given up, to be used again.
+    free: Vec<usize>,
     /// Updates that went to the series `overflow`.
     overflowed: u64,
     /// Label values that were too long; `None` where the labels are closed sets.
@@ -139,6 +141,7 @@ impl Families {
             series: Vec::new(),
             index: HashMap::new(),
             overflow: None,
+            free: Vec::new(),
             overflowed: 0,
             too_long: None,
             standing: Standing::Used,
@@ -190,13 +193,16 @@ impl Families {
             return SeriesId { family: id, series: *series };
         }
         let created = time.map_or(now, |time| time.min(now));
-        let series = if family.series.len() < family.metric.series_limit { family.push(key, created) } else { family.overflow(created) };
+        // In a delta nobody knows what overflows: that is decided by those that take it over.
+        let has_room = self.touched.is_some() || family.series.len() < family.metric.series_limit;
+        let series = if has_room { family.push(key, created) } else { family.overflow(created) };
         let found = SeriesId { family: id, series };
         self.touch(found, 0, false);
         found
     }
 
     /// Adds to a counter or a gauge; a negative amount leaves a counter as it is.
+    #[inline]
     pub fn add(&mut self, id: SeriesId, amount: f64) {
         self.touch(id, 1, false);
         let family = &mut self.families[id.family];
@@ -271,16 +277,21 @@ impl Families {
 
 impl Family {
     fn push(&mut self, labels: Vec<String>, created: i64) -> usize {
-        self.series.push(Series {
+        let series = Series {
             labels: labels.clone(),
             value: self.zero(),
             known: self.metric.kind != MetricKind::Gauge,
             created,
             exemplars: Vec::new(),
             pending: Pending::default(),
-        });
-        self.index.insert(labels, self.series.len() - 1);
-        self.series.len() - 1
+        };
+        let place = self.free.pop().unwrap_or(self.series.len());
+        match self.series.get_mut(place) {
+            Some(given_up) => *given_up = series,
+            None => self.series.push(series),
+        }
+        self.index.insert(labels, place);
+        place
     }
 
     fn is_used(&self) -> bool {
