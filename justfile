@@ -33,6 +33,11 @@ bench-logs *arguments:
 bench-health:
     scripts/bench.sh health
 
+# Retention beside a bare deleteMany: speed, a reader's latency, memory, plans, in figures; needs pymongo
+bench-retention *parts:
+    cargo build --release --locked --bin bellwether
+    scripts/bench_retention.py "${CARGO_TARGET_DIR:-target}/release/bellwether" "$(scripts/mongod.sh)" {{ parts }}
+
 # Kills the sidecar a thousand times while a log is written and rotated, and compares its counters with the truth
 soak-logs kills="1000":
     cargo build --release --locked --bin bellwether

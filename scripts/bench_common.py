@@ -14,14 +14,14 @@ LIMIT_SECONDS = 60  # only ends a wait that would last for ever
 
 
 @contextlib.contextmanager
-def database(mongod, folder):
-    """A mongod with data of its own: the process and its connection string."""
+def database(mongod, folder, *options):
+    """A mongod with data of its own, and options of its own: the process and its connection string."""
     data = folder / "mongod"
     data.mkdir()
     port = free_port()
     process = subprocess.Popen(
         [mongod, "--dbpath", data, "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket",
-         "--wiredTigerCacheSizeGB", "0.25"],
+         "--wiredTigerCacheSizeGB", "0.25", *options],
         stdout=subprocess.DEVNULL,
     )
     with ended(process):

@@ -32,7 +32,7 @@ pub(super) struct Candidate {
 pub(super) struct Archived {
     collection: String,
     candidates: Vec<Candidate>,
-    receipts: Vec<Receipt>,
+    receipt: Option<Receipt>,
 }
 
 /// Reads candidates in the order of an index.
@@ -40,6 +40,42 @@ pub(super) struct Reader {
     cursor: Option<Cursor<RawDocumentBuf>>,
     /// Was read and did not fit.
     left: Option<Candidate>,
+}
+
+/// Reads the next batch while the last one is archived and deleted. What was read is looked at again before it goes, so
+/// that it does no harm when it has changed by then.
+pub(super) struct ReadAhead {
+    reader: Reader,
+    read: Option<Result<Vec<Candidate>, RunError>>,
+    batch: usize,
+}
+
+// === impl ReadAhead ===
+
+impl ReadAhead {
+    /// Reads so many documents at once.
+    pub fn new(reader: Reader, batch: usize) -> Self {
+        Self { reader, read: None, batch }
+    }
+
+    /// The next documents, at most so many; none at the end.
+    pub async fn take(&mut self, most: usize) -> Result<Vec<Candidate>, RunError> {
+        let mut found = match self.read.take() {
+            Some(read) => read?,
+            None => self.reader.next(self.batch).await?,
+        };
+        if found.len() > most {
+            self.read = Some(Ok(found.split_off(most)));
+        }
+        Ok(found)
+    }
+
+    /// Reads one batch, where none has been read that was not taken.
+    pub async fn read_on(&mut self) {
+        if self.read.is_none() {
+            self.read = Some(self.reader.next(self.batch).await);
+        }
+    }
 }
 
 // === impl Reader ===
@@ -108,25 +144,41 @@ impl Candidate {
     pub fn bytes(&self) -> &RawDocument {
         &self.raw
     }
+
+    fn record(&self) -> Record<'_> {
+        Record { id: written(&self.id), bytes: self.raw.as_bytes() }
+    }
 }
 
 // === impl Archived ===
 
 impl Archived {
-    /// Archives documents. When this returns, they are durable, were read back, and are what they were.
-    pub async fn write(writer: &mut ArchiveWriter, collection: &str, candidates: Vec<Candidate>) -> Result<Self, ArchiveError> {
-        let mut receipts = Vec::new();
-        if !candidates.is_empty() {
-            let records: Vec<Record<'_>> =
-                candidates.iter().map(|candidate| Record { id: written(&candidate.id), bytes: candidate.raw.as_bytes() }).collect();
-            let receipt = writer.append(collection, &records).await?;
-            if receipt.records != records.len() as u64 {
-                // The archive promises otherwise; nothing is deleted on a promise that did not hold.
-                return Err(ArchiveError::Empty(collection.to_owned()));
-            }
-            receipts.push(receipt);
+    /// Archives documents of several collections. When this returns, they are durable, were read back, and are what they
+    /// were.
+    pub async fn write(writer: &mut ArchiveWriter, collections: Vec<(String, Vec<Candidate>)>) -> Result<Vec<Self>, ArchiveError> {
+        let records: Vec<(&str, Vec<Record<'_>>)> = collections
+            .iter()
+            .filter(|(_, candidates)| !candidates.is_empty())
+            .map(|(collection, candidates)| (collection.as_str(), candidates.iter().map(Candidate::record).collect()))
+            .collect();
+        let batches: Vec<(&str, &[Record<'_>])> = records.iter().map(|(collection, records)| (*collection, &records[..])).collect();
+        let receipts = writer.append_all(&batches).await?;
+        let is_whole = |(receipt, (_, records)): (&Receipt, &(&str, &[Record<'_>]))| receipt.records == records.len() as u64;
+        if receipts.len() != batches.len() || !receipts.iter().zip(&batches).all(is_whole) {
+            // The archive promises otherwise; nothing is deleted on a promise that did not hold.
+            return Err(ArchiveError::Empty(collections.into_iter().map(|(collection, _)| collection).collect::<Vec<_>>().join(", ")));
         }
-        Ok(Self { collection: collection.to_owned(), candidates, receipts })
+        let mut receipts = receipts.into_iter();
+        let archived = collections.into_iter().map(|(collection, candidates)| {
+            let receipt = if candidates.is_empty() { None } else { receipts.next() };
+            Self { collection, candidates, receipt }
+        });
+        Ok(archived.collect())
+    }
+
+    /// No documents of a collection.
+    pub fn nothing(collection: &str) -> Self {
+        Self { collection: collection.to_owned(), candidates: Vec::new(), receipt: None }
     }
 
     pub fn collection(&self) -> &str {
@@ -151,12 +203,12 @@ impl Archived {
 
     /// How many bytes were archived.
     pub fn bytes(&self) -> u64 {
-        self.receipts.iter().map(|receipt| receipt.bytes).sum()
+        self.receipt.as_ref().map_or(0, |receipt| receipt.bytes)
     }
 
-    /// The segments.
-    pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.receipts.iter().map(|receipt| receipt.segment.as_str())
+    /// The segment, where there is one.
+    pub fn segment(&self) -> Option<&str> {
+        self.receipt.as_ref().map(|receipt| receipt.segment.as_str())
     }
 
     /// Leaves out what must stay. It stays in the archive, too, and that harms nobody.

@@ -338,6 +338,10 @@ fn goes_on(memory: &Memory, plan: &Plan, request: &Request) -> Option<Unfinished
 
 /// Until when a policy is only planned, where that is not over.
 fn soaks_until(first_seen: Option<i64>, soak: Duration, now: Timestamp) -> Option<Timestamp> {
+    if soak.is_zero() {
+        // It was noted a moment after `now`, which is no reason to wait for the next start.
+        return None;
+    }
     let soak = i64::try_from(soak.as_millis()).unwrap_or(i64::MAX);
     // A policy of which nobody knows since when it is there is as new as can be.
     let until = first_seen.unwrap_or(now.as_millisecond()).saturating_add(soak);

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::retention::{Budget, Throttle};
 use crate::retention::archive::ArchiveWriter;
-use crate::retention::batch::{BATCH_BYTES, Reader};
+use crate::retention::batch::{BATCH_BYTES, ReadAhead, Reader};
 use crate::retention::checkpoint::{self, Checkpoint};
 use crate::retention::erase;
 use crate::retention::metrics::RetentionMetrics;
@@ -128,14 +128,13 @@ impl<'a> Run<'a> {
     }
 
     /// One batch. Whether there was one.
-    async fn step(&mut self, reader: &mut Option<Reader>) -> Result<bool, RunError> {
+    async fn step(&mut self, reader: &mut Option<ReadAhead>) -> Result<bool, RunError> {
         let open = match reader {
             Some(open) => open,
             None => reader.insert(self.open().await?),
         };
-        let batch = usize::try_from(self.means.throttle.batch).unwrap_or(1);
         let left = self.warrant.most().saturating_sub(self.tally.deleted);
-        let candidates = open.next(batch.min(usize::try_from(left).unwrap_or(batch)).max(1)).await?;
+        let candidates = open.take(usize::try_from(left).unwrap_or(usize::MAX).max(1)).await?;
         if candidates.is_empty() {
             return Ok(false);
         }
@@ -149,18 +148,19 @@ impl<'a> Run<'a> {
             self.sweep(&parents).await?;
             self.recent.pop_front();
         }
-        self.batch(candidates).await?;
-        Ok(true)
+        let (done, ()) = tokio::join!(self.batch(candidates), open.read_on());
+        done.map(|()| true)
     }
 
-    async fn open(&self) -> Result<Reader, RunError> {
+    async fn open(&self) -> Result<ReadAhead, RunError> {
         let (policy, plan) = (self.warrant.policy(), self.warrant.plan());
         let index = plan.index.as_deref();
         let order = index.map(|index| (policy.field.as_str(), index));
         // A reply of the server holds about as much as a batch may.
         let fitting = plan.mean_bytes().map_or(u64::from(self.means.throttle.batch), |mean| BATCH_BYTES as u64 / mean.max(1));
         let size = u32::try_from(fitting.max(1)).unwrap_or(u32::MAX).min(self.means.throttle.batch);
-        Reader::open(&self.means.database, &policy.collection, erase::filter(self.warrant), order, size).await
+        let reader = Reader::open(&self.means.database, &policy.collection, erase::filter(self.warrant), order, size).await?;
+        Ok(ReadAhead::new(reader, usize::try_from(self.means.throttle.batch).unwrap_or(1)))
     }
 
     /// Why no further batch may begin, if so.

@@ -36,6 +36,7 @@ mod redis;
 mod retention;
 mod retention_bench;
 mod retention_faults;
+mod retention_leader;
 mod retention_run;
 mod secrets;
 mod sidecar;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use crate::retention::archive::form::{Entry, Form, Manifest, RunFile, SegmentReceipt, SegmentSum, UnitSum, VERSION};
@@ -28,6 +29,16 @@ struct Unit {
     segments: Vec<SegmentSum>,
     /// The greatest number that there is, also of what a crash left behind.
     last: u32,
+}
+
+/// A segment on its way to the storage.
+struct Outgoing {
+    /// Below the folder of the run.
+    segment: String,
+    stored: Vec<u8>,
+    receipt_file: String,
+    receipt: Vec<u8>,
+    sum: SegmentSum,
 }
 
 /// The proof that records are in an archive: the segment is durable, was read back and compared. Only this file can
@@ -109,6 +120,35 @@ impl ArchiveWriter {
     /// # Errors
     /// When a record cannot be archived, when the storage fails, or when what is read back is not what was written.
     pub async fn append(&mut self, unit: &str, records: &[Record<'_>]) -> Result<Receipt, ArchiveError> {
+        let mut receipts = self.append_all(&[(unit, records)]).await?;
+        receipts.pop().ok_or_else(|| ArchiveError::Empty(unit.to_owned()))
+    }
+
+    /// The same for batches of several units, whose segments are written and read back side by side: most of the time
+    /// is spent waiting for the disk.
+    ///
+    /// # Errors
+    /// As `append`, when any of them fails. The others may count then, which harms nobody.
+    pub async fn append_all(&mut self, batches: &[(&str, &[Record<'_>])]) -> Result<Vec<Receipt>, ArchiveError> {
+        let mut outgoing = Vec::with_capacity(batches.len());
+        for (unit, records) in batches {
+            outgoing.push(self.encode(unit, records).await?);
+        }
+        let stored = join_all(outgoing.into_iter().map(|segment| self.store(segment))).await;
+        let (mut receipts, mut failure) = (Vec::with_capacity(batches.len()), None);
+        for ((unit, _), stored) in batches.iter().zip(stored) {
+            match stored {
+                Ok((proof, sum)) => {
+                    receipts.push(proof);
+                    self.units.entry((*unit).to_owned()).or_default().segments.push(sum);
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or(Ok(receipts), Err)
+    }
+
+    async fn encode(&mut self, unit: &str, records: &[Record<'_>]) -> Result<Outgoing, ArchiveError> {
         if records.is_empty() {
             return Err(ArchiveError::Empty(unit.to_owned()));
         }
@@ -120,16 +160,17 @@ impl ArchiveWriter {
         let receipt_key = layout::receipt(unit, number);
         let written = seal(&receipt, &self.target, &receipt_key)?;
         let sum = receipt.sum(&written);
-        let segment = layout::segment(unit, number, &form);
+        let receipt_file = receipt_key.rsplit_once('/').map_or(receipt_key.as_str(), |(_, file)| file).to_owned();
+        Ok(Outgoing { segment: layout::segment(unit, number, &form), stored, receipt_file, receipt: written, sum })
+    }
+
+    async fn store(&self, outgoing: Outgoing) -> Result<(Receipt, SegmentSum), ArchiveError> {
+        let Outgoing { segment, stored, receipt_file, receipt, sum } = outgoing;
         let (folder, file) = segment.rsplit_once('/').unwrap_or_default();
-        let receipt_file = receipt_key.rsplit_once('/').map_or(receipt_key.as_str(), |(_, file)| file);
-        let files = vec![(file.to_owned(), stored), (receipt_file.to_owned(), written)];
+        let files = vec![(file.to_owned(), stored), (receipt_file, receipt)];
         self.target.create(&format!("{}/{folder}", self.folder), files).await?;
         let (proof, _) = self.recheck_as(&segment, Some(&sum)).await?;
-        if let Some(state) = self.units.get_mut(unit) {
-            state.segments.push(sum);
-        }
-        Ok(proof)
+        Ok((proof, sum))
     }
 
     /// Reads a segment again, as `segments` or a receipt names it, and compares each of its records.

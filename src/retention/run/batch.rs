@@ -79,41 +79,45 @@ impl Run<'_> {
 
     /// Archives parents and children, looks again, and deletes.
     async fn part(&mut self, parents: Vec<Candidate>, children: Children) -> Result<(), RunError> {
-        let collection = self.warrant.policy().collection.clone();
-        let parents = Archived::write(&mut self.writer, &collection, parents).await?;
-        self.tally.archived += parents.len() as u64;
-        self.tally.bytes += parents.bytes();
-        let mut children = children;
-        // Only of a single parent there may be more than go at once: some go before it.
-        while children.more {
-            let some = self.archive_children(children).await?;
-            self.note(&parents, &some).await?;
-            if self.unchanged(&parents).await?.len() < parents.len() {
-                self.tally.skip(Skip::Changed, parents.len());
-                return Ok(());
-            }
-            let nobody = Archived::write(&mut self.writer, &collection, Vec::new()).await?;
-            let gone = self.erase(&nobody, &some).await?;
-            if gone == 0 {
-                self.tally.skip(Skip::Referenced, parents.len());
-                return Ok(());
-            }
-            children = self.children(&parents.ids()).await?;
-            if !children.shared.is_empty() {
-                self.tally.skip(Skip::Referenced, parents.len());
-                return Ok(());
-            }
+        if !children.more {
+            let (parents, children) = self.archive(parents, children).await?;
+            self.note(&parents, &children).await?;
+            return self.finish_part(parents, children).await;
         }
+        // Only of a single parent there may be more than go at once: some go before it.
+        let (parents, _) = self.archive(parents, Children::default()).await?;
+        let Some(children) = self.without_surplus(&parents, children).await? else { return Ok(()) };
         let children = self.archive_children(children).await?;
         self.note(&parents, &children).await?;
         self.finish_part(parents, children).await
+    }
+
+    /// Lets children go until so few are left that they go with their parent: those. `None` where they stay.
+    async fn without_surplus(&mut self, parents: &Archived, mut children: Children) -> Result<Option<Children>, RunError> {
+        while children.more {
+            let some = self.archive_children(children).await?;
+            self.note(parents, &some).await?;
+            if self.unchanged(parents).await?.len() < parents.len() {
+                self.tally.skip(Skip::Changed, parents.len());
+                return Ok(None);
+            }
+            let nobody = Archived::nothing(parents.collection());
+            let gone = self.erase(&nobody, &some).await?;
+            children = self.children(&parents.ids()).await?;
+            if gone == 0 || !children.shared.is_empty() {
+                self.tally.skip(Skip::Referenced, parents.len());
+                return Ok(None);
+            }
+        }
+        Ok(Some(children))
     }
 
     /// Deletes what was archived, after everything that could have changed was looked at again.
     async fn finish_part(&mut self, mut parents: Archived, mut children: Vec<Archived>) -> Result<(), RunError> {
         self.look_again(&mut parents, &mut children).await?;
         for _ in 0..ATTEMPTS {
-            if !children.iter().all(Archived::is_empty) {
+            // In a transaction, a parent that has changed keeps its children: there is no need to look before.
+            if !self.checkpoint.transactions() && !children.iter().all(Archived::is_empty) {
                 self.keep_unchanged(&mut parents, &mut children).await?;
             }
             if parents.is_empty() {
@@ -265,18 +269,24 @@ impl Run<'_> {
         Ok(children)
     }
 
+    /// Archives documents of the policy, and what refers to them.
+    async fn archive(&mut self, parents: Vec<Candidate>, children: Children) -> Result<(Archived, Vec<Archived>), RunError> {
+        let policy = self.warrant.policy();
+        let mut collections = vec![(policy.collection.clone(), parents)];
+        collections.extend(policy.children.iter().map(|edge| edge.collection.clone()).zip(children.of_edge));
+        let mut archived = Archived::write(&mut self.writer, collections).await?;
+        self.tally.bytes += archived.iter().map(Archived::bytes).sum::<u64>();
+        let parents = archived.remove(0);
+        self.tally.archived += parents.len() as u64;
+        Ok((parents, archived))
+    }
+
     pub(super) async fn archive_children(&mut self, children: Children) -> Result<Vec<Archived>, RunError> {
-        let mut archived = Vec::new();
-        for (edge, found) in self.warrant.policy().children.iter().zip(children.of_edge) {
-            let of_edge = Archived::write(&mut self.writer, &edge.collection, found).await?;
-            self.tally.bytes += of_edge.bytes();
-            archived.push(of_edge);
-        }
-        Ok(archived)
+        Ok(self.archive(Vec::new(), children).await?.1)
     }
 
     pub(super) async fn note(&self, parents: &Archived, children: &[Archived]) -> Result<(), RunError> {
-        let segments = children.iter().flat_map(Archived::segments).chain(parents.segments()).map(str::to_owned).collect();
+        let segments = children.iter().chain([parents]).filter_map(Archived::segment).map(str::to_owned).collect();
         self.checkpoint.note_archived(self.means.lease, parents.ids(), segments, &self.tally).await
     }
 

@@ -43,7 +43,7 @@ impl Run<'_> {
                 }
                 let more = children.more();
                 let children = self.archive_children(children).await?;
-                let nobody = Archived::write(&mut self.writer, &self.warrant.policy().collection, Vec::new()).await?;
+                let nobody = Archived::nothing(&self.warrant.policy().collection);
                 let erased = self.erase(&nobody, &children).await?;
                 if erased == 0 || !more {
                     break;
