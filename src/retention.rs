@@ -38,14 +38,14 @@ use crate::config::retention::Policy;
 use crate::store::mongodb::{Mongo, Reason, StoreError};
 
 pub use engine::{Engine, LEASE, Request, Standing};
-pub use facts::{Access, Facts, read as read_facts};
+pub use facts::{Access, Facts, Scanned, read as read_facts};
 pub use guard::{Guard, Verdict};
 pub use metrics::RetentionMetrics;
 pub use outcome::{Outcome, RunError, Skip, Stop, Tally};
 pub use plan::{ChildPlan, KeepReason, Kept, Plan};
 pub use service::{Ask, Question, Questions, Service};
 pub use shape::Window;
-pub use ttl::TtlObserver;
+pub use ttl::{Census, Never, TtlObserver, Undated, census};
 pub use ttl_owner::TtlOwner;
 pub use warrant::{Blocked, NoPlanId, PlanId, Warrant};
 

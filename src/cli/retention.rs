@@ -61,24 +61,26 @@ enum What {
 
 pub(super) fn retention(global: &Global, arguments: &RetentionArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     match &arguments.what {
-        What::Verify(arguments) => return archives::verify(global, arguments, environment),
-        What::Restore(arguments) => return archives::bring_back(global, arguments, environment),
-        _ => {}
+        What::Plan { policy, json } => with_config(global, environment, async |config| show_plans(config, policy.as_deref(), *json).await),
+        What::Apply(arguments) => with_config(global, environment, async |config| apply::apply_all(config, arguments).await),
+        What::Status { json } => with_config(global, environment, async |config| status::status(config, *json).await),
+        What::Pause { reason } => with_config(global, environment, async |config| status::pause(config, Some(reason)).await),
+        What::Resume => with_config(global, environment, async |config| status::pause(config, None).await),
+        What::Verify(arguments) => archives::verify(global, arguments, environment),
+        What::Restore(arguments) => archives::bring_back(global, arguments, environment),
     }
+}
+
+fn with_config(
+    global: &Global,
+    environment: &Environment,
+    work: impl AsyncFnOnce(&Config) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
     let config = global.load(environment)?;
     // Two threads: whatever holds one up, the lease is renewed.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(SOFTWARE, error))?;
-    let done = runtime.block_on(async {
-        match &arguments.what {
-            What::Plan { policy, json } => show_plans(&config, policy.as_deref(), *json).await,
-            What::Apply(arguments) => apply::apply_all(&config, arguments).await,
-            What::Status { json } => status::status(&config, *json).await,
-            What::Pause { reason } => status::pause(&config, Some(reason)).await,
-            What::Resume => status::pause(&config, None).await,
-            What::Verify(_) | What::Restore(_) => Ok(ExitCode::SUCCESS),
-        }
-    });
+    let done = runtime.block_on(work(&config));
     // An operation that was given up must not hold up the exit.
     runtime.shutdown_background();
     done

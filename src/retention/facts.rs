@@ -7,7 +7,7 @@ use mongodb::Database;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::Hint;
 
-use crate::config::retention::{KeepLast, Policy};
+use crate::config::retention::{Hold, KeepLast, Policy};
 use crate::retention::children;
 use crate::retention::holds::eligible;
 use crate::retention::shape::{Field, Window};
@@ -68,6 +68,8 @@ pub struct Facts {
     pub oldest: Option<i64>,
     /// How the server would find the documents.
     pub access: Access,
+    /// Collections that each batch looks into and that have no index for it.
+    pub scanned: Vec<Scanned>,
     /// How many documents of each child collection would go; `None` where there are too many to count.
     pub children: Option<Vec<u64>>,
     /// The mean size of a document, where the user may know it.
@@ -83,6 +85,17 @@ pub struct Access {
     pub scans: bool,
     /// The index proves that no document has a list there.
     pub proves_no_list: bool,
+}
+
+/// A collection that is read as a whole whenever something in it is looked for by a field.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scanned {
+    /// The collection.
+    pub collection: String,
+    /// The field.
+    pub field: String,
+    /// About how many documents it has.
+    pub documents: u64,
 }
 
 /// Reads the facts of a policy's collection. `now` is the database's clock, in milliseconds.
@@ -130,6 +143,7 @@ pub(super) async fn read_window(policy: &Policy, mongo: &Mongo, window: Window) 
         other: reader.count(field.typed(&OTHER_TYPES)).await?,
         oldest: reader.oldest().await?,
         access,
+        scanned: reader.scanned().await?,
         children: children.counts,
         mean_bytes: reader.mean_bytes().await,
     })
@@ -209,9 +223,31 @@ impl Reader<'_> {
     }
 
     async fn access(&self) -> Result<Access, RetentionError> {
-        let database = self.database.clone();
         let (filter, sort) = (Field::new(&self.policy.field).dated(self.window.expired()), doc! { &self.policy.field: 1 });
-        let find = doc! { "find": &self.policy.collection, "filter": filter, "sort": sort };
+        self.explain(doc! { "find": &self.policy.collection, "filter": filter, "sort": sort }).await
+    }
+
+    /// What refers to the documents, and what holds them, is looked for in each batch.
+    async fn scanned(&self) -> Result<Vec<Scanned>, RetentionError> {
+        let holding = self.policy.holds.iter().filter_map(|hold| if let Hold::Collection(edge) = hold { Some(edge) } else { None });
+        let mut scanned = Vec::new();
+        for edge in self.policy.children.iter().chain(holding) {
+            // Two values, as one alone may be found by a shorter way.
+            let find = doc! { "find": &edge.collection, "filter": { &edge.field: { "$in": ["", "a"] } } };
+            if self.explain(find).await?.scans {
+                let collection = self.database.collection::<RawDocumentBuf>(&edge.collection);
+                let documents = within(LIMIT, async move { collection.estimated_document_count().max_time(LIMIT).await });
+                let documents = documents
+                    .await
+                    .map_err(|source| RetentionError::store(self.policy, "counting what refers to the documents", source))?;
+                scanned.push(Scanned { collection: edge.collection.clone(), field: edge.field.clone(), documents });
+            }
+        }
+        Ok(scanned)
+    }
+
+    async fn explain(&self, find: Document) -> Result<Access, RetentionError> {
+        let database = self.database.clone();
         let command = doc! { "explain": find, "verbosity": "queryPlanner", "maxTimeMS": 5000 };
         let reply = within(LIMIT, async move { database.run_command(command).await })
             .await

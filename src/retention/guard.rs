@@ -6,10 +6,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::retention::Policy;
-use crate::retention::facts::Facts;
+use crate::retention::facts::{Facts, Scanned};
 
 /// How far the clocks of the database and of the host may differ, in milliseconds.
 const MAX_SKEW_MS: u64 = 60_000;
+
+/// A collection without an index for it may be read as a whole for each batch up to this size: some milliseconds.
+const MOST_SCANNED: u64 = 10_000;
 
 /// Something that must hold before anything may be deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -21,7 +24,7 @@ pub enum Guard {
     Documents,
     /// Enough documents would stay.
     Remaining,
-    /// The documents are found by an index.
+    /// The documents are found by an index, and so is what refers to them or holds them.
     Index,
     /// The clocks of database and host agree.
     Clocks,
@@ -87,7 +90,13 @@ fn index_guard(policy: &Policy, facts: &Facts) -> Verdict {
         (None, false) if facts.total == 0 => (true, format!("{} is empty or not there", policy.collection)),
         _ => (false, format!("the whole collection would be read: there is no index that begins with {}", policy.field)),
     };
-    Verdict { guard: Guard::Index, passes, finding }
+    let too_large = facts.scanned.iter().any(|scanned| scanned.documents > MOST_SCANNED);
+    let finding = facts.scanned.iter().fold(finding, |finding, Scanned { collection, field, documents }| {
+        format!(
+            "{finding}; {collection} has {documents} documents and no index that begins with {field}, and is read as a whole for each batch"
+        )
+    });
+    Verdict { guard: Guard::Index, passes: passes && !too_large, finding }
 }
 
 fn clock_guard(host: Timestamp, database: Timestamp) -> Verdict {

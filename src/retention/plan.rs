@@ -288,7 +288,7 @@ fn as_optional_text<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> R
 mod tests {
     use super::*;
     use crate::config::retention::KeepLast;
-    use crate::retention::facts::Access;
+    use crate::retention::facts::{Access, Scanned};
     use crate::retention::guard::Guard;
 
     const NOW: i64 = 1_763_712_000_000;
@@ -342,6 +342,9 @@ mod tests {
         check_stopped_by(&Facts { expired: 251, ..facts() }, &[Guard::Fraction]);
         check_stopped_by(&Facts { access: Access { scans: true, ..facts().access }, ..facts() }, &[Guard::Index]);
         check_stopped_by(&Facts { access: Access::default(), ..facts() }, &[Guard::Index]);
+        let scanned = |documents| vec![Scanned { collection: "feedback".to_owned(), field: "discovery_id".to_owned(), documents }];
+        check_stopped_by(&Facts { scanned: scanned(10_001), ..facts() }, &[Guard::Index]);
+        check_stopped_by(&Facts { scanned: scanned(10_000), ..facts() }, &[]);
         check_stopped_by(&Facts { children: None, ..facts() }, &[Guard::Children]);
         check_stopped_by(&Facts { total: 0, expired: 1, among_newest: 0, ..facts() }, &[Guard::Fraction]);
         let policy = Policy { guards: Guards { max_fraction: 1.0, max_documents: 199, min_remaining: 801 }, ..policy() };

@@ -1,5 +1,7 @@
 //! The time to live that the application declares, against what its indexes really say. Observes, and alters nothing.
 
+mod census;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -15,8 +17,13 @@ use crate::config::stores::MongoStore;
 use crate::runtime::supervise::PartResult;
 use crate::store::mongodb::{Mongo, Purpose, Reason, StoreError, within};
 
+pub use census::{Census, Never, Undated, census};
+
 /// As often as the server itself looks for what has expired.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// One look of so many counts documents, too.
+const LOOKS_A_CENSUS: u32 = 10;
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -28,6 +35,7 @@ const MISSES_BEFORE_UNKNOWN: u32 = 3;
 const NAMESPACE_NOT_FOUND: i32 = 26;
 
 type OfField = [(&'static str, String); 2];
+type OfReason = [(&'static str, String); 3];
 
 /// Watches declared TTL indexes.
 #[derive(Debug)]
@@ -36,6 +44,9 @@ pub struct TtlObserver {
     declared: BTreeMap<String, Vec<Ttl>>,
     present: Family<OfField, Gauge>,
     expire_after: Family<OfField, Gauge<f64, AtomicU64>>,
+    never: Family<OfReason, Gauge>,
+    past_due: Family<OfField, Gauge>,
+    looks: u32,
     misses: u32,
     /// Why it fails, which has been said.
     trouble: Option<Reason>,
@@ -61,7 +72,19 @@ impl TtlObserver {
             "The time to live of a field by its index; of several indexes the shortest, and NaN where one says NaN",
             Family::clone(&expire_after),
         );
-        Self { mongo: Mongo::new(store, Purpose::Retention), declared, present, expire_after, misses: 0, trouble: None }
+        let (never, past_due) = (Family::default(), Family::default());
+        registry.register(
+            "bellwether_ttl_never_expiring_documents",
+            "Documents that a TTL never deletes as their field is no date, by what it is; of more than 10000 documents an estimate",
+            Family::clone(&never),
+        );
+        registry.register(
+            "bellwether_ttl_past_due_documents",
+            "Documents that the index of a TTL should have deleted by now, counted up to 100000",
+            Family::clone(&past_due),
+        );
+        let mongo = Mongo::new(store, Purpose::Retention);
+        Self { mongo, declared, present, expire_after, never, past_due, looks: 0, misses: 0, trouble: None }
     }
 
     /// Looks once a minute until `stop`.
@@ -102,8 +125,40 @@ impl TtlObserver {
         if self.misses >= MISSES_BEFORE_UNKNOWN {
             self.present.clear();
             self.expire_after.clear();
+            self.never.clear();
+            self.past_due.clear();
         }
         self.note(failure.as_ref());
+        if failure.is_none() {
+            if self.looks.is_multiple_of(LOOKS_A_CENSUS) {
+                self.count().await;
+            }
+            self.looks = self.looks.wrapping_add(1);
+        }
+    }
+
+    /// Counts what never expires and what is past due. What cannot be counted is not known.
+    async fn count(&self) {
+        for ttl in self.declared.values().flatten() {
+            let counted = census(&self.mongo, ttl).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, collection = ttl.collection, field = ttl.field, "the documents of a TTL cannot be counted");
+                None
+            });
+            for reason in Undated::ALL {
+                let labels = [("collection", ttl.collection.clone()), ("field", ttl.field.clone()), ("type", reason.word().to_owned())];
+                match &counted {
+                    Some(counted) => {
+                        let documents = counted.never.iter().find(|never| never.reason == reason).map_or(0, |never| never.documents);
+                        self.never.get_or_create_owned(&labels).set(i64::try_from(documents).unwrap_or(i64::MAX));
+                    }
+                    None => drop(self.never.remove(&labels)),
+                }
+            }
+            match counted.and_then(|counted| counted.past_due) {
+                Some(due) => drop(self.past_due.get_or_create_owned(&of(ttl)).set(i64::try_from(due).unwrap_or(i64::MAX))),
+                None => drop(self.past_due.remove(&of(ttl))),
+            }
+        }
     }
 
     fn expose(&self, ttl: &Ttl, indexes: Option<&[Document]>) {
@@ -162,7 +217,7 @@ fn of(ttl: &Ttl) -> OfField {
 
 /// The time to live of a field, in seconds: the shortest of its indexes, as the server deletes by each of them. A
 /// partial index is left out: it lets only some documents expire.
-fn seconds(indexes: &[Document], field: &str) -> Option<f64> {
+pub(super) fn seconds(indexes: &[Document], field: &str) -> Option<f64> {
     let is_on_field = |index: &&Document| {
         index.get_document("key").is_ok_and(|key| key.len() == 1 && key.contains_key(field))
             && !index.contains_key("partialFilterExpression")

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The name of the replica set, where there is one.
-const SET: &str = "rs0";
+pub const SET: &str = "rs0";
 
 /// A running mongod.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Mongod {
     port: u16,
     replica_set: bool,
     asks_for_passwords: bool,
+    /// The addresses of all members of its set, where there are several.
+    members: Option<String>,
 }
 
 // === impl Mongod ===
@@ -81,7 +83,7 @@ impl Mongod {
         format!("mongodb://{user}:secret@{}/?authSource={database}", self.address())
     }
 
-    async fn start_as(replica_set: bool) -> Self {
+    pub async fn start_as(replica_set: bool) -> Self {
         let mut folder = tempfile::tempdir().expect("a temporary folder");
         // The port is free when it is chosen and may be taken a moment later by another test.
         for _ in 0..5 {
@@ -90,7 +92,7 @@ impl Mongod {
             drop(listener);
             let path = folder.path().join(port.to_string());
             std::fs::create_dir_all(&path).expect("a folder for the data");
-            let mut server = Self { child: None, folder, port, replica_set, asks_for_passwords: false };
+            let mut server = Self { child: None, folder, port, replica_set, asks_for_passwords: false, members: None };
             server.spawn();
             if server.answers().await {
                 return server;
@@ -154,7 +156,7 @@ impl Mongod {
 
     /// The connection string.
     pub fn uri(&self) -> String {
-        let mut uri = format!("mongodb://{}/", self.address());
+        let mut uri = format!("mongodb://{}/", self.members.clone().unwrap_or_else(|| self.address()));
         if self.replica_set {
             write!(uri, "?replicaSet={SET}").expect("a text");
         }
@@ -171,7 +173,13 @@ impl Mongod {
         self.client(&self.uri()).await.database(name)
     }
 
-    async fn admin(&self) -> Database {
+    /// Makes its connection string one of a set with these members.
+    pub fn is_one_of(&mut self, members: &str) {
+        self.members = Some(members.to_owned());
+    }
+
+    /// The database `admin` of this very member.
+    pub async fn admin(&self) -> Database {
         self.client(&format!("mongodb://{}/?directConnection=true", self.address())).await.database("admin")
     }
 

@@ -58,14 +58,24 @@ pub fn settings(policy: Policy) -> Retention {
 
 impl Bench {
     pub async fn on(server: Mongod) -> Self {
+        let bench = Self::on_set(server).await;
+        bench.create_indexes().await;
+        bench
+    }
+
+    /// Without anything in it: the server may not be able to write yet.
+    pub async fn on_set(server: Mongod) -> Self {
         let database = server.database(DATABASE).await;
+        Self { server, database, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub async fn create_indexes(&self) {
         for (collection, keys) in
             [("discoveries", doc! { "created_at": 1 }), ("feedback", doc! { "discovery_id": 1 }), ("insights", doc! { "discovery_id": 1 })]
         {
             let index = IndexModel::builder().keys(keys).build();
-            database.collection::<Document>(collection).create_index(index).await.expect("an index");
+            self.database.collection::<Document>(collection).create_index(index).await.expect("an index");
         }
-        Self { server, database, folder: tempfile::tempdir().expect("a folder") }
     }
 
     pub fn archive(&self) -> std::path::PathBuf {

@@ -1,5 +1,22 @@
 //! The binary at work while it is killed, frozen and refused: nothing is ever lost.
 //!
+//! | | fault | where |
+//! |---|---|---|
+//! | R1 | a plan that writes | `retention` by the profiler, and here with a user that may only read |
+//! | R2 | a kill at any moment | here; rows: `tables` |
+//! | R3 | a full disk, a bucket that fails, truncated and flipped bits | `archive`, `retention::archive`, `retention_run` |
+//! | R4 | what changes between archive and deletion | `retention_run` |
+//! | R5 | a leader that is frozen and wakes up | here, `lease`; the leader of the schedule: `retention_leader` |
+//! | R6 | a member that steps down, is killed, falls behind or is rolled back | `retention_members` |
+//! | R7 | clocks that jump | `retention_run` (the host's), `lease` (the database's), `retention::plan` (the border, either way) |
+//! | R8 | mistakes in policies | `config::retention`, `retention` (odd types, no index), `retention_run` (an index of children) |
+//! | R9 | the cutoff at the millisecond, odd dates | `retention_run` at random, `retention` |
+//! | R10 | guards | `retention_run`: each is named, and nothing is deleted |
+//! | R11 | a large backlog | here: memory at 500 and 15,000 documents; in figures: scripts/bench_retention.py |
+//! | R12 | TTL indexes | `retention_ttl`, `retention` |
+//! | R13 | privileges | here, and `retention_ttl` |
+//! | R14 | restore, byte by byte | `archive`; `mongorestore` itself is not run, its folder is compared with what it reads |
+//!
 //! `BELLWETHER_KILLS` says how often it is killed; 20 by default, 200 by `just soak-retention`.
 
 use std::path::PathBuf;
@@ -242,4 +259,67 @@ async fn a_database_that_is_killed_in_the_middle_is_waited_for() {
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(bench.contents().await.is_empty());
     Bench::assert_nothing_is_lost(&before, &bench.contents().await, &bench.archived().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_and_restore_find_the_archives_of_the_policies_by_themselves() {
+    let bench = Bench::on(Mongod::start().await).await;
+    bench.seed(30, 0).await;
+    let before = bench.contents().await;
+    let config = config(&bench, &bench.server.uri(), 20, "");
+    let run = |arguments: &[&str]| {
+        let mut command = command();
+        command.arg("retention").args(arguments).arg("--config").arg(&config).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ended(command.spawn().expect("it starts"))
+    };
+    let (code, _, err) = run(&["verify"]).await;
+    assert!(code == Some(69) && err.contains("no archive there yet"), "{err}");
+    let (code, out, err) = ended(apply(&config)).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (code, out, err) = run(&["verify", "--policy", "discoveries"]).await;
+    assert!(code == Some(0) && out.starts_with("whole: "), "{out}{err}");
+    // A policy that the configuration has no more: wherever the others are.
+    let (code, _, err) = run(&["verify", "--policy", "gone"]).await;
+    assert!(code == Some(69) && err.contains("no archive there yet"), "{err}");
+    let (code, out, err) = run(&["restore", "--yes"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(bench.contents().await, before);
+}
+
+/// The most memory that a run has had at any time, in bytes.
+async fn peak(child: Child) -> u64 {
+    let (status, mut peak) = (format!("/proc/{}/status", child.id()), 0);
+    let waiting = ended(child);
+    tokio::pin!(waiting);
+    loop {
+        tokio::select! {
+            (code, out, err) = &mut waiting => {
+                assert_eq!(code, Some(0), "{out}{err}");
+                return peak;
+            }
+            () = tokio::time::sleep(Duration::from_millis(10)) => {
+                let text = std::fs::read_to_string(&status).unwrap_or_default();
+                let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+                let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+                peak = kibibytes.map_or(peak, |kibibytes| peak.max(kibibytes * 1024));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_of_a_run_does_not_grow_with_the_backlog() {
+    let bench = Bench::on(Mongod::start().await).await;
+    let config = config(&bench, &bench.server.uri(), 500, "");
+    let mut peaks = Vec::new();
+    for documents in [500, 15_000] {
+        let now = DateTime::now().timestamp_millis();
+        let text = "x".repeat(1500);
+        let old = (0..documents).map(|number| doc! { "created_at": at(now - 40 * DAY - number), "text": &text });
+        bench.database.collection::<Document>("discoveries").insert_many(old).await.expect("inserted");
+        peaks.push(peak(apply(&config)).await);
+        assert!(bench.contents().await.is_empty());
+    }
+    println!("peaks: {peaks:?} bytes");
+    assert!(peaks[0] > 0 && peaks[1] < peaks[0] + (16 << 20), "{peaks:?}");
 }

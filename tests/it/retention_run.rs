@@ -166,6 +166,24 @@ async fn each_guard_stops_a_run_before_the_first_deletion_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_refers_to_documents_is_not_looked_for_by_reading_a_large_collection() {
+    let bench = Bench::on(Mongod::start().await).await;
+    bench.seed(10, 0).await;
+    let feedback = bench.database.collection::<Document>("feedback");
+    feedback.drop_indexes().await.expect("dropped");
+    let plan = bench.plan(&bench.policy()).await;
+    assert!(plan.passes() && plan.to_string().contains("feedback has 10 documents and no index that begins with discovery_id"), "{plan}");
+    feedback.insert_many((0..10_000).map(|number| doc! { "discovery_id": format!("{number}") })).await.expect("inserted");
+    let outcome = bench.run(&bench.policy()).await;
+    assert_eq!((outcome.stop, outcome.tally.deleted), (Stop::Blocked, 0), "{outcome}");
+    assert!(outcome.why.contains("the guard index") && outcome.why.contains("feedback has 10010 documents"), "{outcome}");
+    // What holds documents is looked for as well.
+    let edge = Child { collection: "feedback".to_owned(), field: "discovery_id".to_owned(), id: IdForm::ObjectidHex };
+    let held = Policy { children: Vec::new(), holds: vec![Hold::Collection(edge)], ..bench.policy() };
+    assert_eq!(bench.run(&held).await.stop, Stop::Blocked);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_is_bound_to_its_plan_and_a_new_policy_soaks() {
     let bench = Bench::on(Mongod::start().await).await;
     bench.seed(100, 0).await;
@@ -301,4 +319,65 @@ async fn odd_dates_and_ids_stay_or_go_as_the_plan_says() {
     let outcome = bench.run(&Policy { children: Vec::new(), ..bench.policy() }).await;
     assert_eq!((outcome.stop, outcome.tally.deleted), (Stop::Done, 8), "{outcome}");
     assert_eq!(count(&bench, "discoveries").await, 8);
+}
+
+/// A value of a date field at random, near every border there is, and whether a document with it goes.
+fn near_a_border(random: &mut fastrand::Rng, cutoff: i64) -> (Option<Bson>, bool) {
+    const FLOOR: i64 = 946_684_800_000;
+    let goes = |millis: i64| (FLOOR..cutoff).contains(&millis);
+    let borders = [cutoff, FLOOR, 0, -62_135_596_800_000, 253_402_300_799_999, i64::MAX - 3, i64::MIN + 3];
+    let millis = match random.u8(..3) {
+        0 => borders[random.usize(..borders.len())] + random.i64(-2..=2),
+        1 => cutoff + random.i64(-3..=3),
+        _ => random.i64(FLOOR - 40 * DAY..cutoff + 40 * DAY),
+    };
+    match random.u8(..10) {
+        0 => (None, false),
+        1 => (Some([Bson::Null, cutoff.into(), 1.5.into(), "2001-01-01".into(), true.into()][random.usize(..5)].clone()), false),
+        2 => (Some(vec![at(millis); random.usize(..3)].into()), false),
+        3 => (Some(doc! { "created_at": at(millis) }.into()), false),
+        _ => (Some(at(millis)), goes(millis)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_what_is_older_than_the_cutoff_by_a_millisecond_goes_whatever_the_others_hold() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let bench = Bench::on(Mongod::start().await).await;
+    let policy = Policy { children: Vec::new(), ..bench.policy() };
+    let discoveries = bench.database.collection::<Document>("discoveries");
+    for _ in 0..3 {
+        discoveries.delete_many(doc! {}).await.expect("deleted");
+        let old = at(DateTime::now().timestamp_millis() - 100 * DAY);
+        discoveries.insert_many((0..400).map(|number| doc! { "_id": number, "created_at": &old })).await.expect("inserted");
+        let plan = bench.plan(&policy).await;
+        let cutoff = plan.cutoff.as_millisecond();
+        // A run is held to the cutoff of its plan: now the dates can be put around it.
+        let (mut documents, mut stays) = (Vec::new(), Vec::new());
+        for number in 0..400 {
+            let (value, goes) = near_a_border(&mut random, cutoff);
+            let mut document = doc! { "_id": number };
+            document.extend(value.clone().map(|value| ("created_at".to_owned(), value)));
+            documents.push(document);
+            if !goes {
+                stays.push((number, value));
+            }
+        }
+        discoveries.delete_many(doc! {}).await.expect("deleted");
+        discoveries.insert_many(&documents).await.expect("inserted");
+        let confirmed = Some(plan.plan_id.parse().expect("an id"));
+        let request = Request { confirmed, now: true, who: "test".to_owned(), patience: Duration::from_secs(20) };
+        let engine = bench.engine(&settings(policy.clone()));
+        let outcome = engine.run(&policy, &request, || Now::read().wall, &CancellationToken::new(), &|_, _| {}).await;
+        assert_eq!((outcome.stop, outcome.tally.deleted), (Stop::Done, 400 - stays.len() as u64), "{outcome}");
+        let mut cursor = discoveries.find(doc! {}).sort(doc! { "_id": 1 }).await.expect("documents");
+        let mut left = Vec::new();
+        while cursor.advance().await.expect("a document") {
+            let document = cursor.deserialize_current().expect("a document");
+            left.push((document.get_i32("_id").expect("a number"), document.get("created_at").cloned()));
+        }
+        assert_eq!(left, stays);
+    }
 }

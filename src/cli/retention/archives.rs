@@ -1,5 +1,6 @@
 //! `bellwether retention verify` and `restore`: are the archives whole, and what is in them brought back.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Which archive, and what of it.
 #[derive(Debug, Args)]
 struct Selection {
-    /// Where the archive is, such as file:///var/lib/bellwether/archive. It is always needed.
+    /// Where the archive is, such as file:///var/lib/bellwether/archive. Without it, those of the policies.
     #[arg(long, value_name = "URL")]
     archive: Option<String>,
     /// Only this policy.
@@ -245,11 +246,25 @@ fn tally_json(tally: &Tally, dry_run: bool) -> serde_json::Value {
 }
 
 fn targets(config: &Config, selection: &Selection) -> Result<Vec<Target>, Failure> {
-    let Some(url) = &selection.archive else {
-        return Err(Failure::new(USAGE, "say where the archive is with --archive, such as --archive file:///var/lib/bellwether/archive"));
+    let urls: BTreeSet<&String> = match &selection.archive {
+        Some(url) => BTreeSet::from([url]),
+        None => of_policies(config, selection.policy.as_deref()),
     };
+    if urls.is_empty() {
+        let message = "no policy says where its archive is: say it with --archive, such as --archive file:///var/lib/bellwether/archive";
+        return Err(Failure::new(USAGE, message));
+    }
     let open = |url: &String| Target::open(url, &config.storage).map_err(|error| failure(ArchiveError::from(error).into()));
-    [url].into_iter().map(open).collect()
+    urls.into_iter().map(open).collect()
+}
+
+/// The archives of the policies. One that the configuration does not have any more may have used any of them.
+fn of_policies<'a>(config: &'a Config, wanted: Option<&str>) -> BTreeSet<&'a String> {
+    let collections = config.retention.policies.iter().map(|policy| (&policy.name, policy.archive.as_ref()));
+    let tables = config.retention.tables.iter().map(|table| (&table.name, table.archive.as_ref()));
+    let all: Vec<_> = collections.chain(tables).collect();
+    let is_known = all.iter().any(|(name, _)| wanted == Some(name.as_str()));
+    all.into_iter().filter(|(name, _)| !is_known || wanted == Some(name.as_str())).filter_map(|(_, archive)| archive).collect()
 }
 
 /// Counts records on a terminal.
