@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether::config::retention::Retention;
-use bellwether::retention::{Outcome, Stop};
+use bellwether::retention::Stop;
 use mongodb::bson::{DateTime, Document, doc};
 
 use crate::mongod::eventually;
@@ -43,11 +43,6 @@ async fn converges(bench: &Bench, before: &Contents) {
     let after = bench.contents().await;
     Bench::assert_nothing_is_lost(before, &after, &bench.archived().await);
     assert!(after.is_empty(), "{} are left", after.len());
-}
-
-#[track_caller]
-fn was_repeated(outcome: &Outcome, documents: u64) {
-    assert_eq!((outcome.stop, outcome.tally.deleted), (Stop::Done, documents), "{outcome}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -96,12 +91,12 @@ async fn a_primary_that_is_killed_in_the_middle_loses_nothing_when_it_comes_back
 async fn a_secondary_that_falls_behind_is_waited_for() {
     let set = ReplicaSet::start().await;
     let bench = &set.bench;
-    bench.seed(300, 0).await;
+    bench.seed(2000, 0).await;
     let before = bench.contents().await;
     let mut with = patient(bench);
     with.throttle.max_lag = Duration::from_secs(2);
     let disturb = async {
-        in_the_middle(bench, 300).await;
+        in_the_middle(bench, 2000).await;
         let behind = set.secondary().await;
         set.members()[behind].freeze();
         // The other two are a majority: without the look at the lag, everything would go on. It stops when the frozen
@@ -118,7 +113,7 @@ async fn a_secondary_that_falls_behind_is_waited_for() {
     };
     let (outcome, halted) = tokio::join!(bench.run_with(&with, &|_, _| {}), disturb);
     assert!(halted > 0, "there was nothing left to wait with");
-    was_repeated(&outcome, 300);
+    assert_eq!((outcome.stop, outcome.tally.deleted), (Stop::Done, 2000), "{outcome}");
     Bench::assert_nothing_is_lost(&before, &bench.contents().await, &bench.archived().await);
 }
 

@@ -185,7 +185,9 @@ async fn what_never_expires_and_what_is_past_due_is_counted() {
         database.collection::<Document>("audit").drop_indexes().await.expect("dropped");
         create(&database, seconds.clone()).await;
         let odd = census(&mongo, &ttl).await.expect("an answer").expect("a census").to_string();
-        assert!(odd.contains("says NaN") || odd.contains("says 0 s"), "{seconds}: {odd}");
+        // Older servers keep NaN, newer ones make of it what never comes.
+        let wanted: &[&str] = if seconds == Bson::from(0) { &["says 0 s"] } else { &["says NaN", "make of NaN"] };
+        assert!(wanted.iter().any(|wanted| odd.contains(wanted)), "{seconds}: {odd}");
     }
 }
 

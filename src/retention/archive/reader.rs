@@ -78,7 +78,12 @@ impl RunName {
         let mut runs = Vec::new();
         for policy in policies {
             for run in target.list(&policy).await?.folders {
-                runs.push(Self { policy: policy.clone(), run });
+                let name = Self { policy: policy.clone(), run };
+                let inside = target.list(&name.folder()).await?;
+                // What a crash leaves before the run's own file is whole holds nothing that was archived.
+                if !inside.folders.is_empty() || inside.files.iter().any(|file| !file.starts_with('.')) {
+                    runs.push(name);
+                }
             }
         }
         Ok(runs)

@@ -280,3 +280,16 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn a_run_that_was_cut_off_before_it_began_is_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::open(&format!("file://{}", folder.path().display()), &StorageAccess::default()).unwrap();
+    let begun = folder.path().join("discoveries").join("20261121T000000Z-00000000");
+    std::fs::create_dir_all(&begun).unwrap();
+    std::fs::write(begun.join(".run.json.part"), "{").unwrap();
+    assert_eq!(RunName::list(&target, None).await.unwrap(), []);
+    // With something in it that may be an archive, it is one that has lost its file.
+    std::fs::create_dir(begun.join("discoveries")).unwrap();
+    assert_eq!(RunName::list(&target, None).await.unwrap().len(), 1);
+}

@@ -208,6 +208,9 @@ impl std::fmt::Display for Census {
             None => write!(formatter, "no index with a time to live")?,
             Some(seconds) if seconds.is_nan() => write!(formatter, "the index says NaN: some servers delete at once, others never")?,
             Some(seconds) if seconds <= 0.0 => write!(formatter, "the index says 0 s: whatever is dated in the past is deleted")?,
+            Some(seconds) if seconds >= f64::from(i32::MAX) => {
+                write!(formatter, "the index says never, which newer servers make of NaN: {seconds} s")?;
+            }
             Some(seconds) => write!(formatter, "the index {seconds} s")?,
         }
         if let Some(due) = self.past_due {
