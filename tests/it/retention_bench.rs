@@ -47,7 +47,7 @@ pub fn policy(archive: &Path) -> Policy {
 }
 
 pub fn settings(policy: Policy) -> Retention {
-    let mut settings = Retention { mode: Mode::Enforce, lease: Duration::from_secs(6), policies: vec![policy], ..Retention::default() };
+    let mut settings = Retention { mode: Mode::Enforce, lease: Duration::from_secs(20), policies: vec![policy], ..Retention::default() };
     settings.soak = Duration::from_secs(86_400);
     settings.throttle.pause = 0.0;
     settings.throttle.batch = 50;

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bellwether::clock::Now;
 use bellwether::config::retention::Retention;
-use bellwether::retention::Stop;
+use bellwether::retention::{Engine, Outcome, Request, Stop};
 use mongodb::bson::{DateTime, Document, doc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::mongod::eventually;
 use crate::replica_set::ReplicaSet;
@@ -21,6 +24,16 @@ fn patient(bench: &Bench) -> Retention {
 
 async fn left(bench: &Bench) -> Option<u64> {
     bench.database.collection::<Document>("discoveries").count_documents(doc! {}).await.ok()
+}
+
+/// A run that goes on while the test changes the set.
+fn beside(engine: Engine, settings: Retention) -> JoinSet<Outcome> {
+    let mut run = JoinSet::new();
+    run.spawn(async move {
+        let request = Request { now: true, who: "test".to_owned(), ..Request::default() };
+        engine.run(&settings.policies[0], &request, || Now::read().wall, &CancellationToken::new(), &|_, _| {}).await
+    });
+    run
 }
 
 /// Waits until a run has deleted some, and has some to delete.
@@ -70,18 +83,13 @@ async fn a_primary_that_is_killed_in_the_middle_loses_nothing_when_it_comes_back
     set.bench.seed(300, 0).await;
     let before = set.bench.contents().await;
     let with = patient(&set.bench);
-    let request = bellwether::retention::Request { now: true, who: "test".to_owned(), ..Default::default() };
     let engine = set.bench.engine(&with);
-    let run = tokio::spawn(async move {
-        let stop = tokio_util::sync::CancellationToken::new();
-        engine.run(&with.policies[0], &request, || bellwether::clock::Now::read().wall, &stop, &|_, _| {}).await
-    });
+    let run = beside(engine, with);
     in_the_middle(&set.bench, 300).await;
     let first = set.primary().await;
     set.member(first).kill();
     assert_ne!(set.primary().await, first);
-    let outcome = run.await.expect("its end");
-    println!("{outcome}");
+    println!("{}", run.join_all().await[0]);
     // What the killed one had and the others had not is rolled back now.
     set.member(first).restart().await;
     converges(&set.bench, &before).await;
@@ -126,12 +134,8 @@ async fn what_no_majority_has_confirmed_and_is_rolled_back_is_still_there_or_arc
     let mut with = patient(&set.bench);
     // The look at the lag would halt it first.
     with.throttle.max_lag = Duration::from_secs(3600);
-    let request = bellwether::retention::Request { now: true, who: "test".to_owned(), ..Default::default() };
     let engine = set.bench.engine(&with);
-    let run = tokio::spawn(async move {
-        let stop = tokio_util::sync::CancellationToken::new();
-        engine.run(&with.policies[0], &request, || bellwether::clock::Now::read().wall, &stop, &|_, _| {}).await
-    });
+    let run = beside(engine, with);
     in_the_middle(&set.bench, 300).await;
     let (primary, secondary) = (set.primary().await, set.secondary().await);
     set.members()[secondary].freeze();
@@ -140,7 +144,7 @@ async fn what_no_majority_has_confirmed_and_is_rolled_back_is_still_there_or_arc
     set.member(primary).kill();
     set.members()[secondary].thaw();
     assert_eq!(set.primary().await, secondary);
-    println!("{}", run.await.expect("its end"));
+    println!("{}", run.join_all().await[0]);
     set.member(primary).restart().await;
     converges(&set.bench, &before).await;
 }

@@ -9,8 +9,9 @@ use bellwether::metrics::Registry;
 use bellwether::metrics::exposition::Format;
 use bellwether::retention::{Census, TtlObserver, TtlOwner, Undated, census};
 use bellwether::store::mongodb::{Mongo, Purpose};
-use mongodb::Database;
 use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
 
 use crate::mongod::{Mongod, profile, profiled};
 use crate::retention_bench::{DATABASE, DAY, at};
@@ -172,7 +173,7 @@ async fn what_never_expires_and_what_is_past_due_is_counted() {
     assert_eq!(never(&with), expected);
 
     let mut registry = Registry::default();
-    TtlObserver::new(&[ttl.clone()], &server.store(DATABASE), &mut registry).observe().await;
+    TtlObserver::new(std::slice::from_ref(&ttl), &server.store(DATABASE), &mut registry).observe().await;
     let text = Format::Text.write(&registry).expect("an exposition");
     for line in [
         "bellwether_ttl_never_expiring_documents{collection=\"audit\",field=\"at\",type=\"number\"} 2",
@@ -222,7 +223,8 @@ async fn a_privilege_that_is_missing_is_named_and_the_rest_goes_on() {
     let creator = [privileges.clone(), vec![on("audit", &["createIndex"])]].concat();
     privileges.truncate(3);
     let server = Mongod::start_with_users(DATABASE, &[("keeper", privileges), ("creator", creator)]).await;
-    let root = mongodb::Client::with_uri_str(server.uri_of("root", "admin")).await.expect("a client").database(DATABASE);
+    let options = ClientOptions::parse(server.uri_of("root", "admin")).await.expect("a connection string");
+    let root = Client::with_options(options).expect("a client").database(DATABASE);
     audit(&root, [1, 2, 3]).await;
     let logs_of = |user: &str, seconds: u32, wanted: &'static str| {
         let text = format!(
