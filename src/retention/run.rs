@@ -95,12 +95,15 @@ impl<'a> Run<'a> {
         let mut failures = 0;
         let mut reader = None;
         let stop = loop {
-            if let Some(stop) = self.should_stop(began).await? {
-                break stop;
-            }
             let before = self.tally.clone();
+            let stop = self.should_stop(began).await;
             let batch_began = Instant::now();
-            match self.step(&mut reader).await {
+            let stepped = match stop {
+                Ok(Some(stop)) => break stop,
+                Ok(None) => self.step(&mut reader).await,
+                Err(error) => Err(error),
+            };
+            match stepped {
                 Ok(true) => failures = 0,
                 Ok(false) => break Stop::Done,
                 Err(error) if error.may_pass() && failures < MOST_FAILURES => {
