@@ -5,7 +5,7 @@ use crate::promql::Labels;
 /// The samples of an OpenMetrics text whose names are wanted.
 ///
 /// A line that cannot be read is left out: the text is our own, and tests hold it to the format.
-pub fn samples<'a>(text: &'a str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&'a str, Labels, f64)> {
+pub fn samples(text: &str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, Labels, f64)> {
     text.lines().filter_map(move |line| {
         let name = line.split(['{', ' ', '#']).next()?;
         if name.is_empty() || !wanted(name) {

@@ -21,7 +21,10 @@ pub struct Samples {
 
 /// The past in a form that is written to disk: ages instead of times.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Saved(Vec<(String, Labels, Vec<(u32, f64)>)>);
+pub struct Saved(Vec<(String, Labels, Aged)>);
+
+/// Ages in seconds, and values.
+type Aged = Vec<(u32, f64)>;
 
 #[derive(Debug, Default)]
 struct Metric {

@@ -244,6 +244,7 @@ groups:
             assert_eq!(watch.alerts(), before, "what fired before the restart fires");
             let (sender, mut alerts) = tokio::sync::watch::channel(Arc::new(watch.alerts()));
             let stop = CancellationToken::new();
+            #[expect(clippy::disallowed_methods, reason = "the test ends it")]
             let task = tokio::spawn(watch.run(Arc::clone(&registry), caught_up.clone(), sender, stop.clone()));
             if life == 0 {
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,20 +1,22 @@
 use super::*;
 use crate::promql::parse;
 
+type Past<'a> = &'a [(&'a str, &'a [(&'a str, &'a str)], &'a str)];
+
 /// A minute each, beginning at 0: `a{x="1"} 0 1 2` and so on; `_` is nothing.
-fn past(query: &Expression, series: &[(&str, &[(&str, &str)], &str)]) -> Samples {
+fn past(query: &Expression, series: Past<'_>) -> Samples {
     let mut samples = Samples::of([query].into_iter());
     for (name, labels, values) in series {
         let labels: Labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        for (minute, value) in values.split(' ').enumerate().filter(|(_, value)| *value != "_") {
-            samples.push(name, labels.clone(), minute as i64 * 60_000, value.parse().ok());
+        for (minute, value) in (0_i64..).zip(values.split(' ')).filter(|(_, value)| *value != "_") {
+            samples.push(name, labels.clone(), minute * 60_000, value.parse().ok());
         }
     }
     samples
 }
 
 #[track_caller]
-fn check(query: &str, series: &[(&str, &[(&str, &str)], &str)], minute: i64, expected: &str) {
+fn check(query: &str, series: Past<'_>, minute: i64, expected: &str) {
     let parsed = parse(query).unwrap();
     let samples = past(&parsed, series);
     let found = match evaluate(&parsed, &samples, Moment { at: minute * 60_000, seconds: 1000.0 }) {
@@ -31,7 +33,7 @@ fn check(query: &str, series: &[(&str, &[(&str, &str)], &str)], minute: i64, exp
     assert_eq!(found, expected, "{query}");
 }
 
-const AB: &[(&str, &[(&str, &str)], &str)] =
+const AB: Past<'static> =
     &[("a", &[("x", "1"), ("y", "p")], "1 2 3"), ("a", &[("x", "2"), ("y", "p")], "10 20 30"), ("b", &[("x", "1"), ("z", "q")], "5 5 5")];
 
 #[test]

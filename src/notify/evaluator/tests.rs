@@ -168,7 +168,7 @@ fn lives(values: &[f64], restarts: &[(usize, i64)]) -> Vec<(i64, String)> {
             .alerts()
             .into_iter()
             .map(|alert| format!("{}{}", alert.annotations["summary"], if alert.is_firing() { "" } else { " over" }));
-        told.push((position as i64, alerts.collect::<Vec<_>>().join(";")));
+        told.push((i64::try_from(position).unwrap(), alerts.collect::<Vec<_>>().join(";")));
     }
     told.dedup_by(|next, before| next.1 == before.1);
     told
