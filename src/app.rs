@@ -211,7 +211,7 @@ fn start(
         limits.0.extend(collectors.families());
         supervisor.spawn("collect", collectors.run(shutdown.token()));
     }
-    let questions = retention::start(&config, shutdown, &mut registry, supervisor);
+    let questions = retention::start(&config, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor);
     let mut engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
     engine.register(&mut registry);
     registry.expose(engine.families());
@@ -225,7 +225,7 @@ fn start(
     let stop = shutdown.token();
     supervisor.spawn_thread("logs", move || engine.run(stop)).map_err(AppError::Runtime)?;
 
-    let backups = BackupWatch::new(&config.backups, &mut registry);
+    let backups = BackupWatch::new(&config.backups, &config.protected, &mut registry);
     supervisor.spawn("backups", backups.run(shutdown.token()));
 
     let heartbeat = Heartbeat::new(Instant::now());

@@ -262,7 +262,8 @@ impl RawConfig {
         let health = self.health.validate(&stores, problems);
         let logs = self.logs.validate(&sources, problems);
         let collect = collect::validate(self.collect, &sources, problems);
-        let retention = self.retention.validate(problems);
+        let state_dir = self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether"));
+        let retention = self.retention.validate(&state_dir, problems);
         let secrets = self.secrets.validate(problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
         check_owners(&logs, &collect, problems);
@@ -296,7 +297,7 @@ impl RawConfig {
         Some(Config {
             profile,
             listen,
-            state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether")),
+            state_dir,
             token,
             control: control.map(|(address, _)| address),
             tls,
