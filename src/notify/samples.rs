@@ -23,7 +23,7 @@ pub struct Samples {
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Saved(Vec<(String, Labels, Aged)>);
 
-/// Ages in seconds, and values.
+/// Ages in milliseconds, and values.
 type Aged = Vec<(u32, f64)>;
 
 #[derive(Debug, Default)]

@@ -1,3 +1,5 @@
+//! Expressions against series that are written down, as Prometheus would answer them.
+
 use super::*;
 use crate::promql::parse;
 
