@@ -244,9 +244,7 @@ fn start(
     let notify = Notify::new(&config, state_dir.map(StateDir::path), &mut registry)?;
     // All that is exposed is registered.
     let registry = Arc::new(registry);
-    if let Some(notify) = notify {
-        notify.start(Arc::clone(&registry), caught_up.clone(), shutdown, supervisor);
-    }
+    notify.start(&registry, &caught_up, shutdown, supervisor);
     let control = control(listeners.control, token.clone(), &health.board, requests, admin::logs::router(samples).merge(retention_routes));
     let surface = Surface {
         board: health.board,

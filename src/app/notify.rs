@@ -14,33 +14,31 @@ use crate::runtime::latch::Latch;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::Supervisor;
 
-/// Parts that are made, and start when everything else is registered.
-pub(super) struct Notify {
-    alerts: AlertWatch,
-    courier: Courier,
-}
+/// Parts that are made, and start when everything else is registered; nothing where nobody is to be told.
+pub(super) struct Notify(Option<(AlertWatch, Courier)>);
 
 // === impl Notify ===
 
 impl Notify {
     /// Makes both, where somebody is to be told.
-    pub fn new(config: &Config, state_dir: Option<&Path>, registry: &mut Registry) -> Result<Option<Self>, AppError> {
+    pub fn new(config: &Config, state_dir: Option<&Path>, registry: &mut Registry) -> Result<Self, AppError> {
         if config.notify.is_empty() {
-            return Ok(None);
+            return Ok(Self(None));
         }
         let metrics = WatchMetrics::default();
         metrics.register(registry);
         let courier = Courier::new(&config.notify, state_dir, registry)?;
         let instance = format!("{}:{}", host_name(), config.listen.port());
         let alerts = AlertWatch::new(&config.alerts.rules, state_dir, instance, config.alerts.every, metrics)?;
-        Ok(Some(Self { alerts, courier }))
+        Ok(Self(Some((alerts, courier))))
     }
 
     /// Begins to ask and to tell. `registry` is all that is exposed.
-    pub fn start(self, registry: Arc<Registry>, caught_up: Latch, shutdown: &Shutdown, supervisor: &mut Supervisor) {
-        let (sender, alerts) = watch::channel(Arc::new(self.alerts.alerts()));
-        supervisor.spawn("alerts", self.alerts.run(registry, caught_up, sender, shutdown.token()));
-        supervisor.spawn("notify", self.courier.run(alerts, shutdown.token()));
+    pub fn start(self, registry: &Arc<Registry>, caught_up: &Latch, shutdown: &Shutdown, supervisor: &mut Supervisor) {
+        let Some((rules, courier)) = self.0 else { return };
+        let (sender, alerts) = watch::channel(Arc::new(rules.alerts()));
+        supervisor.spawn("alerts", rules.run(Arc::clone(registry), caught_up.clone(), sender, shutdown.token()));
+        supervisor.spawn("notify", courier.run(alerts, shutdown.token()));
     }
 }
 
