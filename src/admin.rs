@@ -57,7 +57,7 @@ pub struct Surface {
     /// The documents as they were last written.
     pub documents: Documents,
     /// Everything that is exposed.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// The logs have been read up to where they ended at the start; before that, counters would seem to go back.
     pub caught_up: Latch,
     /// The end of the process.

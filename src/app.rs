@@ -4,6 +4,7 @@
 
 mod command;
 mod health;
+mod notify;
 mod reload;
 mod retention;
 mod state_dir;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::control::Control;
 use crate::admin::document::Documents;
 use crate::admin::{self, Surface};
+use crate::app::notify::Notify;
 use crate::app::reload::{Reloader, Requests};
 use crate::app::state_dir::{StateDir, StateDirError};
 use crate::backup::BackupWatch;
@@ -30,6 +32,7 @@ use crate::config::origin::Origin;
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
+use crate::notify::courier::CourierError;
 use crate::runtime::certificate::{Certificate, CertificateError};
 use crate::runtime::child::{Child, Relay, SpawnError};
 use crate::runtime::heartbeat::Heartbeat;
@@ -39,6 +42,7 @@ use crate::runtime::stderr::SharedStderr;
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
 use crate::runtime::token::{Token, TokenError};
 use crate::series::families::Limits;
+use crate::shipped::compiled::RuleError;
 
 /// How long `/startupz` waits for the first round of checks.
 const STARTUP_GRACE: Duration = Duration::from_secs(3);
@@ -77,6 +81,12 @@ pub enum AppError {
     /// The token of the details cannot be used.
     #[error("cannot use admin.token_file")]
     Token(#[from] TokenError),
+    /// The alert rules cannot be evaluated.
+    #[error("cannot evaluate the alert rules")]
+    Alerts(#[from] RuleError),
+    /// Nobody can be told of alerts.
+    #[error("cannot tell anybody of alerts")]
+    Notify(#[from] CourierError),
     /// The log engine cannot be made.
     #[error("cannot make the log engine")]
     Logs(#[from] LogsError),
@@ -195,28 +205,27 @@ fn start(
 
     let health =
         health::start(&config.health, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor).map_err(AppError::Runtime)?;
-    let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), &mut registry);
-    supervisor.spawn("reload", reloader.run(shutdown.token()));
-
     let mut limits = Limits::default();
     if let Some(store) = &config.stores.mongodb {
         let collectors = Collectors::new(&config.collect, store, state_dir.map(StateDir::path), &mut registry)?;
         limits.0.extend(collectors.families());
         supervisor.spawn("collect", collectors.run(shutdown.token()));
     }
-    let questions = retention::start(&config, shutdown, &mut registry, supervisor);
+    let questions = retention::start(&config, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor);
     let mut engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
     engine.register(&mut registry);
     registry.expose(engine.families());
     limits.0.push(engine.families());
     registry.expose(limits);
+    let (requests, reloader) = Reloader::new(origin, &config, Arc::clone(&health.board), engine.revision(), &mut registry);
+    supervisor.spawn("reload", reloader.run(shutdown.token()));
     let (caught_up, samples) = (engine.caught_up(), engine.samples());
     // The command is started last: whatever can go wrong has not.
     let child = front.map(|front| command::start(&front, &mut engine)).transpose()?;
     let stop = shutdown.token();
     supervisor.spawn_thread("logs", move || engine.run(stop)).map_err(AppError::Runtime)?;
 
-    let backups = BackupWatch::new(&config.backups, &mut registry);
+    let backups = BackupWatch::new(&config.backups, &config.protected, &mut registry);
     supervisor.spawn("backups", backups.run(shutdown.token()));
 
     let heartbeat = Heartbeat::new(Instant::now());
@@ -232,6 +241,10 @@ fn start(
     if let Some(token) = &token {
         supervisor.spawn("token", Arc::clone(token).keep_current(shutdown.token()));
     }
+    let notify = Notify::new(&config, state_dir.map(StateDir::path), &mut registry)?;
+    // All that is exposed is registered.
+    let registry = Arc::new(registry);
+    notify.start(&registry, &caught_up, shutdown, supervisor);
     let control = control(listeners.control, token.clone(), &health.board, requests, admin::logs::router(samples).merge(retention_routes));
     let surface = Surface {
         board: health.board,

@@ -12,6 +12,7 @@ pub mod fingerprint;
 pub mod health;
 pub mod logs;
 mod merge;
+pub mod notify;
 pub mod origin;
 pub mod problems;
 pub mod retention;
@@ -41,6 +42,7 @@ use crate::config::fingerprint::Fingerprints;
 use crate::config::health::{Health, RawHealth};
 use crate::config::logs::{Logs, RawLogs};
 use crate::config::merge::{drop_disabled, merge};
+use crate::config::notify::{RawReceiver, Receiver};
 use crate::config::problems::{ConfigError, Problem, Problems};
 use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
@@ -92,6 +94,9 @@ struct RawConfig {
     secrets: RawSecrets,
     #[serde(default)]
     alerts: RawAlerts,
+    /// Who is told of alerts where there is no Prometheus.
+    #[serde(default)]
+    notify: Vec<Spanned<RawReceiver>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -154,6 +159,8 @@ pub struct Config {
     pub secrets: Secrets,
     /// Which alert rules we evaluate ourselves.
     pub alerts: Alerts,
+    /// Who is told of alerts.
+    pub notify: Vec<Receiver>,
     /// What the operator should know and what stops nothing.
     pub warnings: Vec<Problem>,
     /// What it is made of, for a reload.
@@ -255,7 +262,8 @@ impl RawConfig {
         let health = self.health.validate(&stores, problems);
         let logs = self.logs.validate(&sources, problems);
         let collect = collect::validate(self.collect, &sources, problems);
-        let retention = self.retention.validate(problems);
+        let state_dir = self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether"));
+        let retention = self.retention.validate(&state_dir, problems);
         let secrets = self.secrets.validate(problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
         check_owners(&logs, &collect, problems);
@@ -289,7 +297,7 @@ impl RawConfig {
         Some(Config {
             profile,
             listen,
-            state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether")),
+            state_dir,
             token,
             control: control.map(|(address, _)| address),
             tls,
@@ -304,6 +312,7 @@ impl RawConfig {
             storage: StorageAccess::default(),
             secrets,
             alerts: self.alerts.validate(profile, problems),
+            notify: RawReceiver::validate_all(self.notify, problems),
             warnings: Vec::new(),
             fingerprints: Fingerprints::default(),
         })

@@ -6,3 +6,4 @@ pub mod families;
 pub mod record;
 pub mod rules;
 pub mod snapshot;
+pub mod texts;

@@ -14,6 +14,9 @@ use dashboards::Source;
 use rules::RuleFile;
 use settings::{Setting, SettingError};
 
+/// The sample for Alertmanager: who is told of what, and which alert keeps others quiet.
+pub const ALERTMANAGER: &str = include_str!("../alerts/alertmanager/alertmanager.yml");
+
 /// The rule files and dashboards that belong together.
 #[derive(Clone, Copy, Debug)]
 pub struct Kit {

@@ -321,8 +321,15 @@ impl Truth {
         self.records + self.malformed + self.panics
     }
 
+    /// That of several files together.
+    pub fn of_all(truths: &[Self]) -> Self {
+        let mut all = Self::default();
+        truths.iter().for_each(|truth| all.merge(truth));
+        all
+    }
+
     /// Adds that of another file.
-    pub fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.records += other.records;
         self.malformed += other.malformed;
         self.panics += other.panics;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::thread;
 
 use serde::Deserialize;
 
@@ -19,6 +20,32 @@ pub fn newlines(files: &[PathBuf], truth: &Truth) -> Result<(), String> {
         piece.len()
     });
     same("lines", count, truth.total())
+}
+
+/// Counts newlines with a thread for each file: what two threads of this machine can bring at best.
+pub fn newlines_together(files: &[PathBuf], truth: &Truth) -> Result<(), String> {
+    let count = |file: &PathBuf| {
+        let mut count = 0;
+        pieces(std::slice::from_ref(file), |piece| {
+            count += memchr::memchr_iter(b'\n', piece).count() as u64;
+            piece.len()
+        });
+        count
+    };
+    let counts = thread::scope(|scope| {
+        let counting: Vec<_> = files.iter().map(|file| scope.spawn(move || count(file))).collect();
+        counting.into_iter().map(|thread| thread.join().expect("a thread that counts")).sum()
+    });
+    same("lines", counts, truth.total())
+}
+
+/// Decodes as [`typed`] does, with a thread for each file.
+pub fn typed_together(files: &[PathBuf], truths: &[Truth]) -> Result<(), String> {
+    thread::scope(|scope| {
+        let decoding: Vec<_> =
+            files.iter().zip(truths).map(|(file, truth)| scope.spawn(move || typed(std::slice::from_ref(file), truth))).collect();
+        decoding.into_iter().try_for_each(|thread| thread.join().expect("a thread that decodes"))
+    })
 }
 
 /// Cuts into lines.

@@ -20,13 +20,18 @@ use crate::config::fingerprint::{Fingerprints, of_file};
 use crate::config::origin::Origin;
 use crate::config::{Config, problems::ConfigError};
 use crate::health::board::{Board, Changes};
+use crate::logs::{Revised, Revision};
 use crate::runtime::supervise::PartResult;
 
 /// How often the file is read: the kubelet takes a minute to swap a ConfigMap, and reading a few kilobytes from the
 /// page cache takes microseconds. What is new is taken over when two readings have found the same.
 const POLL: Duration = Duration::from_secs(1);
 /// What is taken over without a restart.
-const LIVE: [&str; 1] = ["health"];
+const LIVE: [&str; 3] = ["health", LOG_RULES, "logs.tests"];
+const LOG_RULES: &str = "logs.rules";
+/// Which facts the logs tell, and which the database, is decided at the start for both: rules for another decision would
+/// count twice, or not at all.
+const SOURCES: &str = "sources";
 
 /// Where others ask for a reload.
 pub(super) type Requests = mpsc::Sender<Reload>;
@@ -35,9 +40,12 @@ pub(super) type Requests = mpsc::Sender<Reload>;
 pub(super) struct Reloader {
     origin: Origin,
     board: Arc<Board>,
+    rules: Revision,
     requests: mpsc::Receiver<Reload>,
     /// What the process was started with: what of it has changed since needs a restart.
     at_start: Fingerprints,
+    /// The number of the log rules that are in use.
+    log_rules: Option<u64>,
     /// The file's content as it was last read, whatever came of it.
     seen: Option<u64>,
     /// What the last reading found, where that was something new.
@@ -52,7 +60,7 @@ pub(super) struct Reloader {
 
 impl Reloader {
     /// A reloader of what the process was started with.
-    pub fn new(origin: Origin, config: &Config, board: Arc<Board>, registry: &mut Registry) -> (Requests, Self) {
+    pub fn new(origin: Origin, config: &Config, board: Arc<Board>, rules: Revision, registry: &mut Registry) -> (Requests, Self) {
         let (sender, requests) = mpsc::channel(1);
         let (success, last_success) = (Gauge::default(), Gauge::default());
         registry.register("bellwether_config_reload_success", "Whether the last reload of the configuration succeeded", success.clone());
@@ -62,8 +70,10 @@ impl Reloader {
             last_success.clone(),
         );
         let (at_start, seen) = (config.fingerprints.clone(), config.fingerprints.file);
+        let log_rules = config.fingerprints.sections.get(LOG_RULES).copied();
         let is_watched = origin.file().is_some_and(std::path::Path::is_file);
-        let reloader = Self { origin, board, requests, at_start, seen, candidate: None, is_watched, success, last_success };
+        let reloader =
+            Self { origin, board, rules, requests, at_start, log_rules, seen, candidate: None, is_watched, success, last_success };
         reloader.note(true);
         (sender, reloader)
     }
@@ -124,7 +134,7 @@ impl Reloader {
         let origin = self.origin.clone();
         let loaded = tokio::task::spawn_blocking(move || origin.load()).await;
         match loaded {
-            Ok(Ok(config)) => Ok(self.take_over(&config)),
+            Ok(Ok(config)) => self.take_over(&config),
             Ok(Err(error)) => Err(self.refuse(&error)),
             Err(_) => {
                 self.note(false);
@@ -133,8 +143,9 @@ impl Reloader {
         }
     }
 
-    fn take_over(&mut self, config: &Config) -> String {
+    fn take_over(&mut self, config: &Config) -> Result<String, String> {
         self.seen = config.fingerprints.file;
+        let revised = self.revise(config)?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -142,12 +153,32 @@ impl Reloader {
         let restart = needs_restart(&self.at_start, &config.fingerprints);
         self.note(true);
         let mut message = format!("reloaded: {}", describe(&changes));
+        if let Some(revised) = revised {
+            tracing::info!(added = ?revised.added, removed = ?revised.removed, "the log rules were reloaded");
+            message = format!("{message}; log rules: {}", describe_rules(&revised));
+        }
         tracing::info!(added = ?changes.added, changed = ?changes.changed, removed = ?changes.removed, "the configuration was reloaded");
         if !restart.is_empty() {
             tracing::warn!(sections = ?restart, "these sections have changed too, and are only read at a start: restart to use them");
             message = format!("{message}; restart to use what has changed in {}", restart.join(", "));
         }
-        message
+        Ok(message)
+    }
+
+    /// Takes over log rules that have changed; they come first, as they can be refused.
+    fn revise(&mut self, config: &Config) -> Result<Option<Revised>, String> {
+        let number = |fingerprints: &Fingerprints, key: &str| fingerprints.sections.get(key).copied();
+        let log_rules = number(&config.fingerprints, LOG_RULES);
+        if log_rules == self.log_rules || number(&config.fingerprints, SOURCES) != number(&self.at_start, SOURCES) {
+            return Ok(None);
+        }
+        let revised = self.rules.revise(&config.logs).map_err(|error| {
+            self.note(false);
+            tracing::error!("the changed configuration cannot be used, and everything goes on as before: {error}");
+            error.to_string()
+        })?;
+        self.log_rules = log_rules;
+        Ok(Some(revised))
     }
 
     fn refuse(&self, error: &ConfigError) -> String {
@@ -184,14 +215,23 @@ fn describe(changes: &Changes) -> String {
     lists.map(|(what, names)| format!("{what} {}", names.join(", "))).collect::<Vec<_>>().join("; ")
 }
 
+fn describe_rules(revised: &Revised) -> String {
+    let lists = [("added", &revised.added), ("removed", &revised.removed)];
+    let lists: Vec<String> =
+        lists.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
+    if lists.is_empty() { "changed".to_owned() } else { lists.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::Engine;
 
     fn reloader() -> (Requests, Reloader) {
         let config = Origin::default().load().unwrap();
         let board = Arc::new(Board::new(&config.health, Now::read()));
-        Reloader::new(Origin::default(), &config, board, &mut Registry::default())
+        let rules = Engine::new(&config.logs, None).unwrap().revision();
+        Reloader::new(Origin::default(), &config, board, rules, &mut Registry::default())
     }
 
     #[test]
@@ -211,9 +251,9 @@ mod tests {
             file: None,
             sections: sections.iter().map(|(key, number)| ((*key).to_owned(), *number)).collect(),
         };
-        let start = of(&[("health", 1), ("logs", 1), ("listen", 1)]);
-        let now = of(&[("health", 2), ("logs", 2), ("collect", 1), ("listen", 1)]);
-        assert_eq!(needs_restart(&start, &now), ["collect", "logs"]);
+        let start = of(&[("health", 1), ("logs.inputs", 1), ("logs.rules", 1), ("listen", 1)]);
+        let now = of(&[("health", 2), ("logs.inputs", 2), ("logs.rules", 2), ("collect", 1), ("listen", 1)]);
+        assert_eq!(needs_restart(&start, &now), ["collect", "logs.inputs"]);
     }
 
     #[test]

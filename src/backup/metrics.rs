@@ -1,5 +1,6 @@
 //! What is told of backups as metrics.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::family::Family;
@@ -7,10 +8,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::backup::{Problem, Report};
-use crate::config::backups::Backup;
+use crate::config::backups::{Backup, Priority, Protected};
 
 type OfBackup = [(&'static str, String); 1];
 type OfProblem = [(&'static str, String); 2];
+type OfProtected = [(&'static str, String); 2];
 
 /// What is told of backups.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub(super) struct BackupMetrics {
     size: Family<OfBackup, Gauge>,
     valid: Family<OfBackup, Gauge>,
     problem: Family<OfProblem, Gauge>,
+    uncovered: Family<OfProtected, Gauge>,
 }
 
 // === impl BackupMetrics ===
@@ -35,12 +38,26 @@ impl BackupMetrics {
         registry.register(name("max_age_seconds"), "How old the newest backup may be", Family::clone(&self.max_age));
         registry.register(name("size_bytes"), "The size of the newest backup", Family::clone(&self.size));
         registry.register(name("valid"), "Whether nothing is wrong with the newest backup", Family::clone(&self.valid));
+        registry.register(
+            name("uncovered"),
+            "Whether a collection that should be backed up is in none of the newest backups that tell what they hold",
+            Family::clone(&self.uncovered),
+        );
         registry.register(name("problem"), "What is wrong with a backup: 1 for each reason that holds", Family::clone(&self.problem));
     }
 
     /// Says what is expected before the first look.
     pub(super) fn expect(&self, backup: &Backup) {
         self.max_age.get_or_create_owned(&of(&backup.name)).set(backup.max_age.as_secs_f64());
+    }
+
+    /// Says what should be in a backup and is in none of those that tell what they hold.
+    pub(super) fn cover(&self, protected: &[Protected], held: &BTreeSet<String>) {
+        for one in protected.iter().filter(|one| one.priority != Priority::Low) {
+            let labels = [("collection", one.collection.clone()), ("priority", one.priority.name().to_owned())];
+            let is_uncovered = !held.is_empty() && !held.contains(&one.collection);
+            self.uncovered.get_or_create_owned(&labels).set(i64::from(is_uncovered));
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]

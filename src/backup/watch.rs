@@ -1,6 +1,6 @@
 //! Looks at all backups every few minutes, beside everything else, and says when something changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::metrics::BackupMetrics;
 use crate::backup::{Checker, Pace, Problem, Report};
 use crate::clock::Now;
-use crate::config::backups::Backup;
+use crate::config::backups::{Backup, Protected};
 use crate::runtime::supervise::PartResult;
 
 /// Backups are made once a day, and one that has not changed is not read again.
@@ -25,6 +25,9 @@ pub struct BackupWatch {
     metrics: BackupMetrics,
     checker: Checker,
     known: BTreeMap<String, Vec<Problem>>,
+    protected: Vec<Protected>,
+    /// What each of the newest backups holds, where it tells.
+    holds: BTreeMap<String, Vec<String>>,
 }
 
 // === impl BackupWatch ===
@@ -32,13 +35,21 @@ pub struct BackupWatch {
 impl BackupWatch {
     /// Registers what is expected; nothing is read yet.
     #[must_use]
-    pub fn new(backups: &[Backup], registry: &mut Registry) -> Self {
+    pub fn new(backups: &[Backup], protected: &[Protected], registry: &mut Registry) -> Self {
         let metrics = BackupMetrics::default();
         if !backups.is_empty() {
             metrics.register(registry);
+            metrics.cover(protected, &BTreeSet::new());
         }
         backups.iter().for_each(|backup| metrics.expect(backup));
-        Self { backups: backups.to_vec(), metrics, checker: Checker::default(), known: BTreeMap::new() }
+        Self {
+            backups: backups.to_vec(),
+            metrics,
+            checker: Checker::default(),
+            known: BTreeMap::new(),
+            protected: protected.to_vec(),
+            holds: BTreeMap::new(),
+        }
     }
 
     /// Looks until `stop`.
@@ -66,6 +77,11 @@ impl BackupWatch {
             let (checker, report) = done?;
             self.checker = checker;
             self.metrics.show(&report);
+            self.holds.insert(report.backup.clone(), report.holds.clone());
+            // Before all have been looked at, one that holds it may be to come.
+            if self.holds.len() == self.backups.len() {
+                self.metrics.cover(&self.protected, &self.holds.values().flatten().cloned().collect());
+            }
             self.tell(&report);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),

@@ -47,12 +47,12 @@ pub(super) fn backup(global: &Global, arguments: &BackupArgs, environment: &Envi
     let is_good = reports.iter().all(Report::is_good);
     let missed: Vec<&Protected> = config.protected.iter().filter(|protected| !is_held(&reports, protected)).collect();
     if *json {
-        let missed: Vec<_> = missed.iter().map(|one| json!({ "collection": one.collection, "priority": priority(one.priority) })).collect();
+        let missed: Vec<_> = missed.iter().map(|one| json!({ "collection": one.collection, "priority": one.priority.name() })).collect();
         println!("{:#}", json!({ "good": is_good, "backups": reports.iter().map(one).collect::<Vec<_>>(), "not_backed_up": missed }));
     } else {
         println!("{}", table(&reports));
         for one in missed {
-            println!("not in any backup that tells what it holds: {} ({})", one.collection, priority(one.priority));
+            println!("not in any backup that tells what it holds: {} ({})", one.collection, one.priority.name());
         }
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(DATA) })
@@ -60,14 +60,6 @@ pub(super) fn backup(global: &Global, arguments: &BackupArgs, environment: &Envi
 
 fn is_held(reports: &[Report], protected: &Protected) -> bool {
     protected.priority == Priority::Low || reports.iter().any(|report| report.holds.contains(&protected.collection))
-}
-
-fn priority(priority: Priority) -> &'static str {
-    match priority {
-        Priority::Critical => "critical",
-        Priority::Important => "important",
-        Priority::Low => "low",
-    }
 }
 
 fn one(report: &Report) -> serde_json::Value {

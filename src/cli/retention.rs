@@ -2,8 +2,8 @@
 
 mod apply;
 mod archives;
+mod local;
 mod status;
-mod tables;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,14 +87,14 @@ fn with_config(
 }
 
 async fn show_plans(config: &Config, policy: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
-    let tables = tables::plans(config, policy).await?;
-    let documents = if !tables.is_empty() && !is_any(config, policy) { Vec::new() } else { plans(config, policy).await? };
+    let local = local::plans(config, policy).await?;
+    let documents = if !local.is_empty() && !is_any(config, policy) { Vec::new() } else { plans(config, policy).await? };
     if json {
-        let plans: Vec<_> = documents.iter().map(|plan| json!(plan)).chain(tables.iter().map(|plan| json!(plan))).collect();
+        let plans: Vec<_> = documents.iter().map(|plan| json!(plan)).chain(local.iter().map(|plan| json!(plan))).collect();
         println!("{:#}", json!(plans));
     } else {
         documents.iter().for_each(|plan| println!("{plan}"));
-        tables.iter().for_each(|plan| println!("{plan}"));
+        local.iter().for_each(|plan| println!("{plan}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,10 +109,12 @@ fn policies<'a>(config: &'a Config, wanted: Option<&str>) -> Result<Vec<&'a Poli
     if !policies.is_empty() {
         return Ok(policies);
     }
-    let names: Vec<&str> = config.retention.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let retention = &config.retention;
+    let names = retention.policies.iter().map(|policy| &policy.name).chain(retention.tables.iter().map(|policy| &policy.name));
+    let names: Vec<&str> = names.chain(retention.files.iter().map(|policy| &policy.name)).map(String::as_str).collect();
     let message = match wanted {
         Some(name) => format!("there is no retention policy `{name}`; there are: {}", names.join(", ")),
-        None => "there is no retention policy; add one below `retention.policies`".to_owned(),
+        None => "there is no retention policy; add one below `retention.policies`, `retention.tables` or `retention.files`".to_owned(),
     };
     Err(Failure::new(USAGE, message))
 }

@@ -185,6 +185,18 @@ pub struct Protected {
     pub priority: Priority,
 }
 
+impl Priority {
+    /// The word of configuration, labels and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Important => "important",
+            Self::Low => "low",
+        }
+    }
+}
+
 impl From<RawProtected> for Protected {
     fn from(raw: RawProtected) -> Self {
         Self { collection: raw.collection, priority: raw.priority }

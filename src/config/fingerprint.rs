@@ -9,12 +9,15 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use crate::config::tree::{Content, Node};
 use crate::config::trust::Authorities;
 
+/// Sections of which a part can be taken over without a restart.
+const PARTLY_LIVE: [&str; 1] = ["logs"];
+
 /// The numbers of one configuration. They are never shown: a guessed secret could be tried against them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Fingerprints {
     /// The file's text as it was read; `None` without a file.
     pub file: Option<u64>,
-    /// Each section, by its key, with variables filled in.
+    /// Each section, by its key, with variables filled in; of some of them each part, as `logs.rules`.
     pub sections: BTreeMap<String, u64>,
 }
 
@@ -41,7 +44,13 @@ pub(super) fn of_text(text: &[u8]) -> u64 {
 
 /// The numbers of all sections.
 pub(super) fn of_sections(root: &Node) -> BTreeMap<String, u64> {
-    entries(root).map(|(key, node)| (key.to_owned(), of_nodes(&[node]))).collect()
+    let parts = |key: &str, node: &Node| -> Vec<(String, u64)> {
+        if PARTLY_LIVE.contains(&key) && matches!(node.content, Content::Map(_)) {
+            return entries(node).map(|(part, node)| (format!("{key}.{part}"), of_nodes(&[node]))).collect();
+        }
+        vec![(key.to_owned(), of_nodes(&[node]))]
+    };
+    entries(root).flat_map(|(key, node)| parts(key, node)).collect()
 }
 
 /// The number of each check: what is written of it, and what it takes from the defaults and the stores.

@@ -44,6 +44,9 @@ pub(super) struct RawLogs {
     /// So many threads read files that are far behind; by default one for each CPU, at most 4. While nothing is far
     /// behind, one thread reads all files.
     threads: Option<usize>,
+    /// Whether each line of JSON is checked, also those to which no rule can apply.
+    #[serde(default)]
+    validation: Validation,
 }
 
 /// Which streams are read, and how their lines count.
@@ -59,6 +62,19 @@ pub struct Logs {
     pub max_line: usize,
     /// How many threads may read files at the same time; `None` where that follows from the machine.
     pub threads: Option<usize>,
+    /// Whether each line is checked.
+    pub validation: Validation,
+}
+
+/// Which lines of JSON are decoded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Validation {
+    /// Each one: every count is exact.
+    #[default]
+    Full,
+    /// Those to which a rule can apply, and one of 16 others.
+    Sampled,
 }
 
 // === impl RawLogs ===
@@ -99,6 +115,6 @@ impl RawLogs {
             let message = format!("between 1 and {MAX_THREADS}");
             problems.error(Problem { place: None, path: "logs.threads".to_owned(), message });
         }
-        Logs { inputs, rules, tests, max_line, threads: self.threads }
+        Logs { inputs, rules, tests, max_line, threads: self.threads, validation: self.validation }
     }
 }

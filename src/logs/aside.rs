@@ -3,12 +3,16 @@
 //! Reads folders, metadata and contents; remembers nothing. The oldest file always comes first.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirEntry, File};
 use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::logs::content::{Content, is_compressed, is_readable};
 use crate::logs::file::{HEAD, Identity, Inode, Known, Mark, Seen, read_at};
+use crate::logs::interlude;
 use crate::logs::state::{Commit, Position};
 
 /// No more files of a folder are opened to find one of them: the youngest are.
@@ -67,15 +71,24 @@ pub fn is_like(path: &Path, other: &Path) -> bool {
     within.is_some_and(|date| is_date(date) && date.iter().filter(|byte| byte.is_ascii_digit()).count() >= DATE_DIGITS)
 }
 
+/// The names that a file may once have had, by what rotations append to names; [`is_like`] knows more exactly.
+pub fn origins(aside: &Path) -> impl Iterator<Item = OsString> {
+    let name = aside.file_name().unwrap_or_default().as_encoded_bytes();
+    let end = aside.extension().unwrap_or_default().as_encoded_bytes();
+    let cuts = (1..name.len()).filter(|cut| b".-_~".contains(&name[*cut]));
+    cuts.flat_map(move |cut| [OsStr::from_bytes(&name[..cut]).to_owned(), OsString::from_vec([&name[..cut], b".", end].concat())])
+}
+
 /// Where a file is that was once at `path` and has been renamed within its folder. Where no time of birth tells, its
 /// content must, for an inode is used again.
 #[must_use]
 pub fn renamed(path: &Path, known: &Known) -> Option<PathBuf> {
+    let inode = known.identity.inode.number();
     let is_it = |aside: &Aside| {
         let is_born = aside.seen.identity.born.is_some() && known.identity.born.is_some();
         aside.seen.identity.is(&known.identity) && (is_born || (is_like(path, &aside.path) && holds(&aside.path, known)))
     };
-    siblings(path).find(is_it).map(|aside| aside.path)
+    siblings(path, |entry| entry.ino() == inode).find(is_it).map(|aside| aside.path)
 }
 
 // === impl Search ===
@@ -128,8 +141,7 @@ impl<'a> Search<'a> {
     fn candidates(&self) -> Vec<Aside> {
         let name = real(self.path);
         let look = || -> Vec<Aside> {
-            let is_candidate = |aside: &Aside| aside.path != name && is_like(&name, &aside.path) && is_readable(&aside.path);
-            siblings(&name).filter(is_candidate).collect()
+            siblings(&name, |entry| *entry.path() != name && is_like(&name, &entry.path()) && is_readable(&entry.path())).collect()
         };
         // A file that is renamed or compressed meanwhile may hide from one look at the folder.
         let paths = |found: &[Aside]| -> HashSet<PathBuf> { found.iter().map(|aside| aside.path.clone()).collect() };
@@ -174,6 +186,12 @@ impl Moment {
     pub fn of(position: &Position) -> Self {
         Self { born: position.since.or(position.known.identity.born), modified: position.modified }
     }
+
+    /// When a file was born of which nothing is known yet, and had been written to.
+    #[must_use]
+    pub fn of_file(seen: &Seen) -> Self {
+        Self { born: seen.identity.born, modified: seen.modified }
+    }
 }
 
 // === impl Aside ===
@@ -217,6 +235,12 @@ impl Aside {
         }
     }
 
+    /// Whether it has the content that is known, and perhaps more.
+    #[must_use]
+    pub fn goes_on_after(&self, known: &Known) -> bool {
+        holds(&self.path, known)
+    }
+
     fn age(&self) -> ((i64, i64), Option<u64>, &Path) {
         (self.seen.modified, self.seen.identity.born, &self.path)
     }
@@ -237,10 +261,11 @@ fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// All files in the folder where the file at `path` really is, or was.
-fn siblings(path: &Path) -> impl Iterator<Item = Aside> + use<> {
+/// The files that are wanted in the folder where the file at `path` really is, or was. The others cost no call each.
+fn siblings<W: Fn(&DirEntry) -> bool>(path: &Path, is_wanted: W) -> impl Iterator<Item = Aside> + use<W> {
+    interlude::pass();
     let entries = real(path).parent().and_then(|folder| fs::read_dir(folder).ok());
-    entries.into_iter().flatten().flatten().filter_map(|entry| {
+    entries.into_iter().flatten().flatten().filter(move |entry| is_wanted(entry)).filter_map(|entry| {
         let path = entry.path();
         let metadata = fs::symlink_metadata(&path).ok()?;
         metadata.is_file().then(|| Aside { path, seen: Seen::of(&metadata) })

@@ -10,6 +10,7 @@ use crate::logs::outcome::{Outcome, Tally};
 use crate::logs::record::{Line, Plan};
 use crate::logs::scanner::scan;
 use crate::logs::seen::Seen;
+use crate::logs::sieve::{Cursor, Glance, Pass, Sieve};
 use crate::logs::slot::Slot;
 use crate::logs::stack::Following;
 use crate::logs::text::{Text, ansi, grammar};
@@ -32,6 +33,12 @@ pub struct Decoder {
     held: usize,
     /// What is odd about the line.
     oddities: Oddities,
+    /// Where lines that no rule can match need not be decoded.
+    sieve: Option<Sieve>,
+    /// What was seen in the line before it is decoded.
+    glance: Glance,
+    /// The line has been decoded as a sample.
+    is_sample: bool,
     /// What was seen in the line, where somebody asks for it.
     seen: Option<Box<Seen>>,
 }
@@ -62,20 +69,42 @@ impl Decoder {
             max_line,
             held: 0,
             oddities: Oddities::default(),
+            sieve: None,
+            glance: Glance::None,
+            is_sample: false,
             seen: None,
         }
     }
 
+    /// Passes over lines of JSON to which no rule can apply, without a check of what is in them. Has no effect where a
+    /// rule may apply to any line.
+    ///
+    /// # Errors
+    /// The metric of such a rule; empty where there are more texts to be looked for than can be fast.
+    pub fn skip(&mut self) -> Result<(), &str> {
+        let texts = self.rules.literals(|field| !matches!(field, "time" | "level"))?;
+        self.sieve = Sieve::new(&texts);
+        if self.sieve.is_some() { Ok(()) } else { Err("") }
+    }
+
     /// Cuts the next bytes of a stream into lines, and counts those that end in them.
     pub fn feed(&mut self, bytes: &[u8], lines: &mut Lines, framing: &mut Framing, families: &mut Families) -> Tally {
-        let mut tally = Tally::default();
+        let (mut tally, mut cursor) = (Tally::default(), Cursor::default());
         lines.feed(bytes, self.max_line, |piece, begin| {
             if begin.has_gap {
                 self.oddities.add(Oddities::ZEROS);
             }
+            if let (Some(sieve), Piece::Line(line), true) = (&self.sieve, piece, framing.sifting.is_on()) {
+                // A line whose begin came with the bytes before these is not among them.
+                let at = line.first().and_then(|first| bytes.element_offset(first));
+                self.glance = sieve.glance(line, bytes, at, &mut cursor);
+            }
             match piece {
                 Piece::Line(line) => self.count(line, begin.at, framing, families, &mut tally),
-                Piece::TooLong => tally.add(Outcome::TooLong, b"", begin.at),
+                Piece::TooLong => {
+                    tally.add(Outcome::TooLong, b"", begin.at);
+                    tally.odd(std::mem::take(&mut self.oddities));
+                }
             }
         });
         tally
@@ -101,6 +130,11 @@ impl Decoder {
         self.seen.as_deref_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Runs other rules from the next line on.
+    pub fn take_rules_of(&mut self, other: Self) {
+        *self = Self { held: self.held, seen: self.seen.take(), ..other };
+    }
+
     /// Says how much all streams together hold of unfinished lines; the decoder keeps up what it sees itself.
     pub fn set_held(&mut self, bytes: usize) {
         self.held = bytes;
@@ -110,7 +144,15 @@ impl Decoder {
     fn count(&mut self, line: &[u8], at: usize, framing: &mut Framing, families: &mut Families, tally: &mut Tally) {
         if let Some(outcome) = self.line(line, framing, families) {
             tally.add(outcome, line, at);
+            if std::mem::take(&mut self.is_sample) {
+                let is_wrong = matches!(outcome, Outcome::Malformed(_));
+                tally.samples[usize::from(is_wrong)] += 1;
+                if is_wrong {
+                    framing.sifting.distrust();
+                }
+            }
         }
+        self.glance = Glance::None;
         tally.odd(std::mem::take(&mut self.oddities));
     }
 
@@ -153,7 +195,11 @@ impl Decoder {
             Joined::NotYet => None,
             Joined::Whole => Some(self.body(part, whole, framing, families)),
             Joined::TooLong => Some(Outcome::TooLong),
-            Joined::Parts(bytes) => Some(self.body(&bytes, &bytes, framing, families)),
+            Joined::Parts(bytes) => {
+                // What was seen is the last part alone.
+                self.glance = Glance::None;
+                Some(self.body(&bytes, &bytes, framing, families))
+            }
         }
     }
 
@@ -179,6 +225,8 @@ impl Decoder {
         if ansi::is_coloured(line) {
             let mut bare = std::mem::take(&mut self.bare);
             ansi::strip(line, &mut bare);
+            // A colour may stand within a word.
+            self.glance = Glance::None;
             let outcome = self.text(bare.trim_ascii_end(), Place { whole: &bare, ..place }, framing, families);
             self.bare = bare;
             return outcome;
@@ -212,6 +260,12 @@ impl Decoder {
 
     fn json(&mut self, line: &[u8], place: Place<'_>, framing: &mut Framing, families: &mut Families) -> Outcome {
         framing.following = Following::Nothing;
+        if self.sieve.is_some() {
+            match framing.sifting.decide(self.glance) {
+                Pass::Skip => return Outcome::Skipped,
+                pass => self.is_sample = pass == Pass::Sample,
+            }
+        }
         match scan(&self.plan.wanted, line, &mut self.slots) {
             Ok(oddities) => self.oddities.add(oddities),
             Err(fault) => {

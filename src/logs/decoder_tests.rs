@@ -143,7 +143,7 @@ fn check_sample(name: &str, outcomes: &str, levels: [u32; 4]) {
             Outcome::Continuation => '.',
             Outcome::Unstructured => 'u',
             Outcome::Blank => ' ',
-            Outcome::Malformed(_) | Outcome::TooLong => '!',
+            Outcome::Malformed(_) | Outcome::TooLong | Outcome::Skipped => '!',
         })
         .collect();
     assert_eq!(found, outcomes, "{name}");

@@ -13,10 +13,11 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
-use crate::config::logs::{ChildStream, InputKind, LogInput, Logs};
+use crate::config::logs::{ChildStream, InputKind, LogInput, Logs, Validation};
 use crate::logs::decoder::Decoder;
 use crate::logs::keeper::Keeper;
 use crate::logs::metrics::{DoorSeries, InputSeries, SnapshotMetrics};
+use crate::logs::revision::Revision;
 use crate::logs::samples::Samples;
 use crate::logs::shard::{FileInput, Shard};
 use crate::logs::state::{Saved, Shared};
@@ -85,6 +86,7 @@ pub struct Engine {
     child: Vec<(ChildStream, Means)>,
     pumps: Vec<Pump>,
     pub(super) keeper: Option<Keeper>,
+    pub(super) revision: Revision,
     metrics: SnapshotMetrics,
     watching: WatchMetrics,
     caught_up: Latch,
@@ -111,7 +113,7 @@ impl Engine {
         let rules = RuleSet::for_logs(&config.rules, &mut families).map_err(LogsError::Rules)?;
         let metrics = SnapshotMetrics::default();
         let (keeper, saved) = open_state(config, state_dir, &metrics)?;
-        let decoder = Decoder::new(rules, config.max_line);
+        let decoder = decoder(rules.clone(), config.max_line, config.validation);
         let (mut inputs, mut sources, mut entrances, mut child) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for input in &config.inputs {
             let series = InputSeries::declare(&input.name, &mut families).map_err(LogsError::Rules)?;
@@ -139,6 +141,7 @@ impl Engine {
             }
         }
         let shared = Arc::new(Shared::new(families, done));
+        let revision = Revision::new(Arc::clone(&shared), rules, config.max_line);
         let streams = Pump::new(decoder.clone(), sources, entrances);
         let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config, positions);
         Ok(Self {
@@ -148,6 +151,7 @@ impl Engine {
             child,
             pumps: Vec::new(),
             keeper,
+            revision,
             metrics,
             watching: WatchMetrics::default(),
             caught_up: Latch::default(),
@@ -167,6 +171,12 @@ impl Engine {
     #[must_use]
     pub fn families(&self) -> SharedFamilies {
         self.shared.families.clone()
+    }
+
+    /// Changes the rules while lines are read.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision.clone()
     }
 
     /// The last lines that told nothing.
@@ -231,6 +241,20 @@ impl Drop for StopOnDrop<'_> {
         self.0.stop();
         self.1.stop();
     }
+}
+
+/// What decodes lines for rules, and passes over those that none of them can match where that is wished for.
+pub(super) fn decoder(rules: RuleSet, max_line: usize, validation: Validation) -> Decoder {
+    let mut decoder = Decoder::new(rules, max_line);
+    if validation == Validation::Sampled
+        && let Err(metric) = decoder.skip()
+    {
+        tracing::info!(
+            metric,
+            "`logs.validation: sampled` has no effect: this rule may apply to a line without any fixed text, or there are too many texts; each line is decoded"
+        );
+    }
+    decoder
 }
 
 fn stdin(input: &LogInput, series: InputSeries) -> Result<Source, LogsError> {

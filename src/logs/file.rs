@@ -11,6 +11,8 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::logs::interlude;
+
 /// As much of a file's head is hashed as there is, up to this.
 pub const HEAD: usize = 256;
 /// As much of what stands before an offset is compared, up to this.
@@ -41,6 +43,16 @@ pub struct Seen {
     pub size: u64,
     /// When it was last written to, in seconds and nanoseconds: as exact as a tick of the kernel, some milliseconds.
     pub modified: (i64, i64),
+}
+
+/// What an open file was and held at one moment. Whatever is found out about it afterwards, such as what lies beside it,
+/// is true only while it still holds that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// Who it was, and how long.
+    pub seen: Seen,
+    /// Its first bytes.
+    pub head: Mark,
 }
 
 /// The hash of some bytes of a file.
@@ -74,6 +86,36 @@ impl Seen {
         let inode = Inode { device: metadata.dev(), number: metadata.ino() };
         let born = born.and_then(|since| u64::try_from(since.as_nanos()).ok());
         Self { identity: Identity { inode, born }, size: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    /// Looks at a file. The first bytes come first: when it is cut off in between, they are those that were there before,
+    /// and the next reading finds others.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn at(file: &File) -> io::Result<Self> {
+        let head = head_of(file, HEAD)?;
+        Ok(Self { seen: Seen::of(&file.metadata()?), head })
+    }
+
+    /// All that it held, as if it had been read.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn known(&self, file: &File) -> io::Result<Known> {
+        let before = Mark::of(&before_of(file, self.seen.size, BEFORE)?);
+        Ok(Known { identity: self.seen.identity, offset: self.seen.size, head: self.head, before })
+    }
+
+    /// Whether the file still holds what it held: it may have grown.
+    #[must_use]
+    pub fn is_still_of(&self, file: &File) -> bool {
+        let begins_alike = || Ok::<_, io::Error>(head_of(file, usize::from(self.head.length))? == self.head);
+        begins_alike().unwrap_or(true) && file.metadata().is_ok_and(|now| now.len() >= self.seen.size)
     }
 }
 
@@ -170,6 +212,7 @@ pub fn last_of(first: &[u8], second: &[u8]) -> Vec<u8> {
 /// # Errors
 /// When the file cannot be read.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    interlude::pass();
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {

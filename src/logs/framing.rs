@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::logs::scanner::scan;
+use crate::logs::sieve::Sifting;
 use crate::logs::slot::{Kind, Slot, unescape};
 use crate::logs::stack::Following;
 use crate::logs::wanted::{SlotId, Wanted};
@@ -28,6 +29,8 @@ pub struct Framing {
     partials: [Partial; 2],
     /// What the next line may go on with.
     pub following: Following,
+    /// How many of its lines have to be decoded.
+    pub sifting: Sifting,
 }
 
 /// The parts of a line that have come.

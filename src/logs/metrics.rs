@@ -42,6 +42,7 @@ pub struct InputSeries {
     outcomes: [SeriesId; Outcome::NAMES.len()],
     malformed: [SeriesId; Reason::ALL.len()],
     repaired: [SeriesId; Oddities::NAMES.len()],
+    samples: [SeriesId; 2],
     bytes: SeriesId,
     lost: SeriesId,
     rotations: [SeriesId; 2],
@@ -107,7 +108,9 @@ impl Trouble {
             Self::Vanished => "nothing to do where it was rotated away; else check where the link leads",
             Self::NotAFile => "make the pattern of the input more exact",
             Self::Read => "check the file system",
-            Self::TooManyFiles => "make the patterns of the inputs more exact, or remove old logs",
+            Self::TooManyFiles => {
+                "make the patterns of the inputs more exact, remove old logs, or raise the limit of open files (ulimit -n)"
+            }
         }
     }
 
@@ -144,6 +147,10 @@ impl InputSeries {
             let help = "Log lines in which something was put right before they counted";
             series("bellwether_log_repaired_total", help, counter, Some(("repair", name)))
         })?;
+        let samples = each(["record", "malformed"], |name| {
+            let help = "Log lines that could have been skipped and were decoded to see whether they are whole, by outcome";
+            series("bellwether_log_sampled_lines_total", help, counter, Some(("outcome", name)))
+        })?;
         let rotations = each(["rename", "truncate"], |kind| {
             series("bellwether_log_rotations_total", "Rotations of log files that were seen, by kind", counter, Some(("kind", kind)))
         })?;
@@ -155,6 +162,7 @@ impl InputSeries {
             outcomes,
             malformed,
             repaired,
+            samples,
             rotations,
             troubles,
             bytes: series("bellwether_log_bytes_total", "Bytes of log lines that were counted", counter, None)?,
@@ -172,6 +180,7 @@ impl InputSeries {
     pub fn commit(&self, tally: &Tally, bytes: u64, families: &mut Families) {
         let all = self.outcomes.iter().zip(&tally.outcomes);
         let all = all.chain(self.malformed.iter().zip(&tally.reasons)).chain(self.repaired.iter().zip(&tally.oddities));
+        let all = all.chain(self.samples.iter().zip(&tally.samples));
         for (series, count) in all.filter(|(_, count)| **count > 0) {
             families.add(*series, f64::from(*count));
         }

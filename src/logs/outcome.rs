@@ -18,6 +18,8 @@ pub enum Outcome {
     TooLong,
     /// There is nothing in it.
     Blank,
+    /// It looks like JSON that no rule can match, and nobody has checked it.
+    Skipped,
 }
 
 /// What a buffer had in it.
@@ -29,6 +31,8 @@ pub struct Tally {
     pub reasons: [u32; Reason::ALL.len()],
     /// How many counted although something was odd, in the order of [`Oddities::NAMES`].
     pub oddities: [u32; Oddities::NAMES.len()],
+    /// Lines that could have been passed over and were decoded as samples: those that are whole, and those that are not.
+    pub samples: [u32; 2],
     /// The last line that told nothing.
     pub found: Option<Found>,
 }
@@ -37,7 +41,7 @@ pub struct Tally {
 
 impl Outcome {
     /// The values of the label `outcome`.
-    pub const NAMES: [&'static str; 6] = ["record", "continuation", "unstructured", "malformed", "too_long", "blank"];
+    pub const NAMES: [&'static str; 7] = ["record", "continuation", "unstructured", "malformed", "too_long", "blank", "skipped"];
 
     /// Its position in [`Outcome::NAMES`].
     #[must_use]
@@ -49,6 +53,7 @@ impl Outcome {
             Self::Malformed(_) => 3,
             Self::TooLong => 4,
             Self::Blank => 5,
+            Self::Skipped => 6,
         }
     }
 }

@@ -88,11 +88,13 @@ impl Source {
 // === impl Line ===
 
 impl<'a> Line<'a> {
+    #[inline]
     fn slot(&self, slots: &[SlotId]) -> Option<&'a Slot> {
         let found = slots.iter().map(|slot| &self.slots[*slot]);
         found.into_iter().find(|slot| !matches!(slot.kind, Kind::Missing | Kind::Null))
     }
 
+    #[inline]
     fn value(&self, slots: &[SlotId]) -> Value<'a> {
         let Some(slot) = self.slot(slots) else { return Value::Null };
         match slot.kind {
@@ -107,6 +109,7 @@ impl<'a> Line<'a> {
     }
 
     /// A field of the text, or of its JSON.
+    #[inline]
     fn named(&self, slots: &[SlotId], name: &str) -> Value<'a> {
         match self.text.map_or(Value::Null, |text| text.get(&[name])) {
             Value::Null => self.value(slots),
@@ -147,6 +150,7 @@ fn text(bytes: &[u8]) -> Value<'_> {
 }
 
 impl Record for Line<'_> {
+    #[inline]
     fn get(&self, field: FieldId) -> Value<'_> {
         match (&self.plan.sources[field], self.text) {
             (Source::Time(slots), _) => self.time(slots),
@@ -160,6 +164,14 @@ impl Record for Line<'_> {
             (Source::Caller(slots), _) => self.named(slots, "caller"),
             (Source::Field(slots, name), _) => self.named(slots, name),
             (Source::Message(slots), None) => self.value(slots),
+        }
+    }
+
+    #[inline]
+    fn has(&self, field: FieldId) -> bool {
+        match (&self.plan.sources[field], self.text) {
+            (Source::Field(slots, _), None) => self.slot(slots).is_some(),
+            _ => !matches!(self.get(field), Value::Null),
         }
     }
 }

@@ -61,7 +61,8 @@ fn read(position: &mut Position, mut content: Content, reader: &mut Reader, seri
         }
         position.known.offset = new;
         position.skipping = lines.skipping;
-        position.size = position.size.max(read_to);
+        // At its end it is known how long it was; what was seen may have been the length of a younger content.
+        position.size = if read == 0 { read_to } else { position.size.max(read_to) };
         let mut commit = reader.shared.commit();
         commit.families.absorb(&mut reader.counted);
         series.commit(&tally, new - old, &mut commit.families);

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::config::logs::{FileGlob, Logs, Start};
 use crate::logs::decoder::Decoder;
 use crate::logs::discover::{Found, Listing};
@@ -26,8 +28,10 @@ pub const GRACE: Duration = Duration::from_secs(5);
 const BUFFER: usize = 256 * 1024;
 /// How many buffers of a file are read before it is the next one's turn.
 const TURN: usize = 16;
-/// More files are not opened.
-const MAX_FILES: usize = 1024;
+/// More files are not followed: each costs a descriptor and about a kilobyte of memory.
+const MAX_FILES: usize = 16_384;
+/// Descriptors of the process that are not for files of logs.
+const OTHER_DESCRIPTORS: u64 = 256;
 
 /// Files that an input reads.
 #[derive(Clone, Debug)]
@@ -52,6 +56,8 @@ pub struct Shard {
     shared: Arc<Shared>,
     readers: Vec<Reader>,
     max_line: usize,
+    /// No more files are followed.
+    max_files: usize,
     /// How many threads may read at the same time.
     threads: usize,
     /// A file with at least so many bytes to read may be read by another thread.
@@ -64,6 +70,8 @@ pub struct Shard {
     saved: BTreeMap<Inode, Position>,
     /// Files of an earlier run that this look has not found, by the paths where they stood.
     gone: HashMap<PathBuf, Position>,
+    /// Files that a listing has found and that were gone when they were to be opened for the first time.
+    missed: HashMap<PathBuf, Seen>,
     /// Paths that cannot be read, so that each is complained about once.
     troubles: HashMap<PathBuf, Trouble>,
     /// Files that were there at the start and have not been read to their end.
@@ -83,13 +91,14 @@ impl Shard {
         saved.iter().for_each(|position| commit.set(position));
         let counted = commit.families.delta();
         drop(commit);
-        let reader = Reader { shared: Arc::clone(&shared), decoder, counted, buffer: vec![0; BUFFER] };
+        let reader = Reader { shared: Arc::clone(&shared), decoder, counted, buffer: vec![0; BUFFER], edition: 0 };
         let saved = saved.into_iter().map(|position| (position.known.identity.inode, position)).collect();
         Self {
             inputs,
             shared,
             readers: vec![reader],
             max_line: config.max_line,
+            max_files: max_files(),
             threads: config.threads.unwrap_or_else(crew::default_threads),
             far_behind: crew::FAR_BEHIND,
             tails: HashMap::new(),
@@ -97,11 +106,18 @@ impl Shard {
             turns: VecDeque::new(),
             saved,
             gone: HashMap::new(),
+            missed: HashMap::new(),
             troubles: HashMap::new(),
             behind: HashSet::new(),
             is_started: false,
             is_outdated: false,
         }
+    }
+
+    /// Lets no more files be followed than this.
+    #[cfg(test)]
+    pub(in crate::logs) fn set_max_files(&mut self, files: usize) {
+        self.max_files = files;
     }
 
     /// Whether a file was rotated between the listing and its opening, so that the next sweep should come at once.
@@ -164,6 +180,7 @@ impl Shard {
         if !self.is_started && !self.is_outdated {
             self.is_started = true;
             self.behind = self.tails.keys().copied().collect();
+            self.disown();
             self.shared.ready();
         }
         for tail in self.tails.values_mut() {
@@ -173,6 +190,7 @@ impl Shard {
         self.readers.iter_mut().for_each(|reader| reader.decoder.set_held(held));
         if !self.is_outdated {
             self.gone.clear();
+            self.missed.clear();
         }
         self.let_go(now);
         self.send_home();
@@ -283,4 +301,10 @@ impl Shard {
             input.series.set_open(files, lag, behind, &mut families);
         }
     }
+}
+
+/// As many as the process may open, but for what else needs descriptors.
+fn max_files() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.map(|limit| limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2));
+    limit.and_then(|limit| usize::try_from(limit).ok()).map_or(MAX_FILES, |limit| limit.min(MAX_FILES))
 }

@@ -45,12 +45,14 @@ impl Slot {
 
     /// The bytes of the value within its line: of a string without the quotes.
     #[must_use]
+    #[inline]
     pub fn raw<'a>(&self, line: &'a [u8]) -> &'a [u8] {
         line.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
     /// The text of a string, with bytes that are no UTF-8 replaced. `None` for all other kinds.
     #[must_use]
+    #[inline]
     pub fn text<'a>(&self, line: &'a [u8]) -> Option<Cow<'a, str>> {
         match self.kind {
             Kind::Text => Some(lossy(self.raw(line))),
@@ -70,6 +72,7 @@ impl Slot {
 /// The text of bytes, with what is no UTF-8 replaced. Nearly always there is nothing to replace, and the plain check
 /// is much faster than the search for it.
 #[must_use]
+#[inline]
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::logs::file::{Identity, Inode, Known, Seen};
 use crate::logs::framing::Framing;
+use crate::logs::revision::Current;
 use crate::logs::samples::Samples;
 use crate::series::families::{Families, FamiliesState, SharedFamilies};
 
 /// The layout of [`Saved`]. Another one cannot be read.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 /// So many files that have been read to their end are remembered of each path: a rotation may compress them later.
 const DONE_OF_A_PATH: usize = 32;
 /// And so many of all paths.
@@ -74,6 +75,8 @@ pub struct Shared {
     pub families: SharedFamilies,
     /// The last lines that told nothing.
     pub samples: Samples,
+    /// The rules by which is counted.
+    pub rules: Current,
     /// Touched only while `families` is locked.
     positions: Mutex<Positions>,
     request: Mutex<Request>,

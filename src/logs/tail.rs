@@ -1,6 +1,9 @@
 //! One file that is followed: read, cut into lines, decoded, counted, a buffer at a time.
 //!
-//! Owns the descriptor. Which file stands at which path is `shard`'s business.
+//! Owns the descriptor. Which file stands at which path is `shard`'s business; what becomes of a content that was cut off
+//! is told in `cut`.
+
+mod cut;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,14 +13,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock;
-use crate::logs::aside::{MAX_LOOKS, Moment, Search};
-use crate::logs::content::Content;
 use crate::logs::decoder::Decoder;
-use crate::logs::file::{BEFORE, HEAD, Known, Mark, Seen, before_of, head_of, last_of, read_at};
+use crate::logs::file::{BEFORE, HEAD, Known, Look, Mark, Seen, before_of, head_of, last_of, read_at};
+use crate::logs::interlude;
 use crate::logs::lines::Lines;
-use crate::logs::metrics::{InputSeries, Rotation};
+use crate::logs::metrics::InputSeries;
 use crate::logs::outcome::Tally;
-use crate::logs::rest::{recover, take};
+use crate::logs::revision::Edition;
 use crate::logs::state::{Done, Position, Shared};
 use crate::series::families::Families;
 
@@ -32,6 +34,8 @@ pub struct Reader {
     pub counted: Families,
     /// The buffer that all files are read into.
     pub buffer: Vec<u8>,
+    /// Which rules it runs.
+    pub edition: Edition,
 }
 
 /// Whether a file needs another turn.
@@ -57,6 +61,9 @@ pub struct Tail {
     is_changing: bool,
     /// How long it was at the last look; that may have been after a truncation that is not known yet.
     size: u64,
+    /// It was cut off before it was renamed: copies that are younger than its last known content are its successor's
+    /// business, so that is the moment which stays in the position.
+    has_unread_copies: bool,
     /// How far it is counted; what the shared state says of it.
     pub position: Position,
     /// The number of its input.
@@ -91,12 +98,25 @@ pub enum Begin {
 /// When it cannot be opened, or is no file.
 pub fn open(path: &Path) -> io::Result<(File, Seen)> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    interlude::pass();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     Ok((file, Seen::of(&metadata)))
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Takes rules over that have changed. Nothing that was counted by others waits in between.
+    fn keep_current(&mut self) {
+        if let Some(decoder) = self.shared.rules.newer_than(&mut self.edition) {
+            self.decoder.take_rules_of(decoder);
+            self.counted = self.shared.commit().families.delta();
+        }
+    }
 }
 
 // === impl Tail ===
@@ -106,34 +126,60 @@ impl Tail {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn new(file: File, seen: Seen, input: (usize, &str), path: PathBuf, begin: Begin, max_line: usize) -> io::Result<Self> {
+    pub fn new(file: File, look: Look, input: (usize, &str), path: PathBuf, begin: Begin, max_line: usize) -> io::Result<Self> {
+        let Look { seen, head } = look;
         let offset = match begin {
             Begin::Start => 0,
             Begin::End => line_begin(&file, seen.size, max_line)?,
         };
         let before = before_of(&file, offset, BEFORE)?;
-        let known = Known { identity: seen.identity, offset, head: head_of(&file, HEAD)?, before: Mark::of(&before) };
+        // It has been cut off since the look: all that is in it was written after that.
+        let offset = if (before.len() as u64) < offset.min(BEFORE as u64) { 0 } else { offset };
+        let before = if offset == 0 { Vec::new() } else { before };
+        let known = Known { identity: seen.identity, offset, head, before: Mark::of(&before) };
         let position = Position::new(input.1, path, known, &seen);
         Ok(Self::of(file, seen.size, input.0, position, before))
     }
 
-    /// Follows a file that was known before. Whether it goes on, or holds something else now; see [`Tail::truncated`].
+    /// Follows a file that was known before. Whether it goes on, or holds something else now; see [`Tail::truncated`]. Where
+    /// next to nothing was known of it, [`Tail::was_cut_off_unseen`] knows more, and then [`Tail::learn`] is to be called.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn resume(file: File, seen: Seen, input: usize, mut position: Position) -> io::Result<(Self, bool)> {
+    pub fn resume(file: File, look: Look, input: usize, mut position: Position) -> io::Result<(Self, bool)> {
+        let Look { seen, head } = look;
         let (goes_on, before) = position.known.goes_on_in(&file, &seen)?;
         if goes_on {
             position.size = position.size.max(seen.size);
-            // Whatever is known of its length, there is something to recognise it by.
-            position.known.head = head_of(&file, HEAD)?;
+            if usize::from(position.known.head.length) >= BEFORE {
+                position.known.head = head;
+            }
         }
         Ok((Self::of(file, seen.size, input, position, before), goes_on))
     }
 
+    /// It goes on: whatever is known of its length, there is something to recognise it by.
+    pub fn learn(&mut self, look: &Look) {
+        if look.head.length > self.position.known.head.length {
+            self.position.known.head = look.head;
+        }
+    }
+
     fn of(file: File, size: u64, input: usize, position: Position, before: Vec<u8>) -> Self {
         let lines = Lines::at(position.skipping);
-        Self { file, lines, before, modified: None, is_changing: true, size, position, input, leaving: None, target: None }
+        Self {
+            file,
+            lines,
+            before,
+            modified: None,
+            is_changing: true,
+            size,
+            has_unread_copies: false,
+            position,
+            input,
+            leaving: None,
+            target: None,
+        }
     }
 
     /// Up to where it has been read; a line whose end has not come is read, but not counted.
@@ -146,6 +192,11 @@ impl Tail {
     #[must_use]
     pub fn has_prefix(&self, other: &File, size: u64) -> bool {
         let same = || -> io::Result<bool> {
+            let head = self.position.known.head;
+            // Once it is cut off, only what is remembered of it tells.
+            if head_of(&self.file, usize::from(head.length))? != head {
+                return Ok(head_of(other, usize::from(head.length))? == head);
+            }
             let heads = (head_of(&self.file, HEAD.min(usize::try_from(size).unwrap_or(HEAD)))?, head_of(other, HEAD)?);
             Ok(heads.0 == heads.1 && before_of(&self.file, size, BEFORE)? == before_of(other, size, BEFORE)?)
         };
@@ -174,24 +225,34 @@ impl Tail {
     /// # Errors
     /// When the file cannot be read.
     pub fn step(&mut self, reader: &mut Reader, series: &InputSeries) -> io::Result<Step> {
+        reader.keep_current();
         let marker = self.marker();
         let from = self.read_to();
         // The bytes before are read again: a file that was truncated and has regrown is told by them, without a call
-        // of its own.
-        let read = read_at(&self.file, &mut reader.buffer, from - marker.len() as u64)?;
-        if read < marker.len() || reader.buffer[..marker.len()] != marker[..] || (from == 0 && !self.begins_as(&reader.buffer[..read])) {
+        // of its own. So are its first bytes, until enough of them are known.
+        let known = if self.is_head_complete() { marker.len() } else { usize::try_from(from).unwrap_or(marker.len()) };
+        let read = read_at(&self.file, &mut reader.buffer, from - known as u64)?;
+        let is_same = reader.buffer[..read].get(known - marker.len()..known).is_some_and(|before| before == marker);
+        if !is_same || (from == known as u64 && !self.begins_as(&reader.buffer[..read])) {
             self.truncated(reader, series);
             return Ok(Step::More);
         }
+        if read > known && self.was_cut_off_unseen(reader, series) {
+            return Ok(Step::More);
+        }
         // Only now it is known that this was the time of the content that is followed.
-        self.position.modified = self.modified.unwrap_or(self.position.modified);
-        if read == marker.len() {
+        if !self.has_unread_copies {
+            self.position.modified = self.modified.unwrap_or(self.position.modified);
+        }
+        if read == known {
             return Ok(Step::End(false));
         }
         let is_full = read == reader.buffer.len();
-        let chunk = &reader.buffer[marker.len()..read];
+        if !self.is_head_complete() {
+            self.position.known.head = Mark::of(&reader.buffer[..read.min(HEAD)]);
+        }
+        let chunk = &reader.buffer[known..read];
         let end = from + chunk.len() as u64;
-        self.grow_head(end)?;
         reader.counted.set_now(clock::Moment::read());
         let tally = reader.decoder.feed(chunk, &mut self.lines, &mut self.position.framing, &mut reader.counted);
         let (old, new) = (self.position.known.offset, end - self.lines.rest().len() as u64);
@@ -240,7 +301,12 @@ impl Tail {
         reader.shared.save_now();
     }
 
-    /// Whether these are the first bytes of the content that is followed, before anything of it has been read.
+    /// Whether the first bytes are known, as many as are needed. Until then it was read from its begin, and not far.
+    fn is_head_complete(&self) -> bool {
+        usize::from(self.position.known.head.length) >= HEAD || self.read_to() > HEAD as u64
+    }
+
+    /// Whether these are the first bytes of the content that is followed.
     fn begins_as(&self, bytes: &[u8]) -> bool {
         let head = self.position.known.head;
         bytes.get(..usize::from(head.length)).is_some_and(|bytes| Mark::of(bytes) == head)
@@ -249,80 +315,6 @@ impl Tail {
     /// The bytes before what is read next.
     fn marker(&self) -> Vec<u8> {
         last_of(&self.before, self.lines.rest())
-    }
-
-    /// It holds something else now: what has not been read of the former content is in a copy, or lost.
-    pub fn truncated(&mut self, reader: &mut Reader, series: &InputSeries) {
-        let now = self.file.metadata().map_or(self.size, |metadata| metadata.len());
-        self.note_shrinking(now);
-        // A copy has the begun line, too.
-        let begun = std::mem::take(&mut self.lines);
-        let mut moment = Moment::of(&self.position);
-        if let Some(copy) = recover(&mut self.position, reader, series) {
-            moment = copy.moment();
-            self.position.since = moment.born;
-        } else {
-            self.lines = begun;
-            self.flush(reader, series);
-        }
-        let lost = self.position.size.saturating_sub(self.position.known.offset);
-        // Of a file that was renamed since, the younger ones may be its successors: whoever follows those will see.
-        let is_in_place = std::fs::metadata(&self.position.path).is_ok_and(|now| Seen::of(&now).identity.is(&self.position.known.identity));
-        if is_in_place {
-            self.read_copies_after(moment, reader, series);
-        }
-        let mut commit = reader.shared.commit();
-        series.rotated(Rotation::Truncate, &mut commit.families);
-        series.lost(lost, &mut commit.families);
-        self.begin_anew();
-        commit.set(&self.position);
-        drop(commit);
-        reader.shared.save_now();
-        tracing::info!(path = %self.position.path.display(), lost_bytes = lost, "a log file was truncated; it is read from its begin");
-    }
-
-    /// It may have been copied and cut off more than once: what was in it in between is in younger copies.
-    pub fn read_copies_after(&mut self, moment: Moment, reader: &mut Reader, series: &InputSeries) {
-        let mut looks = 0..MAX_LOOKS;
-        while looks.next().is_some() && !self.read_copies(moment, reader, series) {}
-    }
-
-    /// Whether all copies were still there when they were opened.
-    fn read_copies(&mut self, moment: Moment, reader: &mut Reader, series: &InputSeries) -> bool {
-        let path = self.position.path.clone();
-        let search = Search::new(&path, &reader.shared.commit());
-        // A copy that is older than the last look has nothing that was not seen.
-        for younger in search.unread(moment, &self.file).iter().filter(|younger| younger.seen.modified >= moment.modified) {
-            let content = match Content::open(&younger.path) {
-                Ok(content) => content,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
-                Err(_) => continue,
-            };
-            self.begin_anew();
-            self.position.since = younger.moment().born.or(self.position.since);
-            take(&mut self.position, younger, content, reader, series);
-            series.rotated(Rotation::Truncate, &mut reader.shared.commit().families);
-            self.begin_anew();
-        }
-        true
-    }
-
-    /// A length that was seen and is no more was the old content's; any other one may be the new content's.
-    fn note_shrinking(&mut self, size: u64) {
-        if self.size > size {
-            self.position.size = self.position.size.max(self.size);
-        }
-        self.size = size;
-    }
-
-    fn begin_anew(&mut self) {
-        self.lines = Lines::default();
-        self.before = Vec::new();
-        self.position.known.offset = 0;
-        self.position.known.head = Mark::of(&[]);
-        self.position.known.before = Mark::of(&[]);
-        self.position.skipping = false;
-        self.position.size = 0;
     }
 
     /// Counts a line that has no end.
@@ -368,15 +360,6 @@ impl Tail {
         if let Some(found) = tally.found {
             shared.samples.keep(found, &self.position.input, self.position.path.display().to_string(), base);
         }
-    }
-
-    /// The mark of the head grows with the file until it is full.
-    fn grow_head(&mut self, size: u64) -> io::Result<()> {
-        let length = usize::from(self.position.known.head.length);
-        if length < HEAD && size > length as u64 {
-            self.position.known.head = head_of(&self.file, HEAD)?;
-        }
-        Ok(())
     }
 }
 

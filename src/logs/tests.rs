@@ -3,9 +3,12 @@
 
 mod histories;
 mod live;
+mod moments;
 mod put_aside;
+mod reload;
 mod rotation;
 mod scenarios;
+mod skipping;
 mod survival;
 mod threads;
 
@@ -72,24 +75,26 @@ impl Bench {
         OpenOptions::new().write(true).open(self.path(from)).unwrap().set_len(0).unwrap();
     }
 
-    /// Compresses a file and removes it, as `gzip` and `zstd --rm` do; some rotations do not keep the time.
     fn compress(&self, name: &str, packing: Packing, keeps_time: bool) {
-        let content = fs::read(self.path(name)).unwrap();
-        let modified = fs::metadata(self.path(name)).unwrap().modified().unwrap();
-        let (end, bytes) = match packing {
-            Packing::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                encoder.write_all(&content).unwrap();
-                ("gz", encoder.finish().unwrap())
-            }
-            Packing::Zstd => ("zst", zstd::encode_all(content.as_slice(), 1).unwrap()),
-        };
-        let path = self.path(&format!("{name}.{end}"));
-        fs::write(&path, bytes).unwrap();
-        if keeps_time {
-            File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        packing.compress(&self.path(name), keeps_time);
+    }
+
+    fn inode(&self, name: &str) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(self.path(name)).unwrap())
+    }
+
+    /// Makes an empty file with an inode that another one had until now: the file system gives the number to one of the
+    /// next files.
+    fn reuse(&self, inode: u64, name: &str) {
+        let mut others = Vec::new();
+        self.append(name, "");
+        while self.inode(name) != inode && others.len() < 2000 {
+            others.push(format!("other.{}", others.len()));
+            self.rename(name, &others[others.len() - 1]);
+            self.append(name, "");
         }
-        fs::remove_file(self.path(name)).unwrap();
+        others.iter().for_each(|other| fs::remove_file(self.path(other)).unwrap());
+        assert_eq!(self.inode(name), inode, "this file system does not use inodes again");
     }
 
     /// Looks at the disk and reads everything.
@@ -160,6 +165,69 @@ enum Packing {
     Gzip,
     Zstd,
 }
+
+// === impl Packing ===
+
+impl Packing {
+    /// Compresses a file and removes it, as `gzip` and `zstd --rm` do; some rotations do not keep the time.
+    fn compress(self, path: &Path, keeps_time: bool) {
+        let content = fs::read(path).unwrap();
+        let modified = fs::metadata(path).unwrap().modified().unwrap();
+        let (end, bytes) = match self {
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&content).unwrap();
+                ("gz", encoder.finish().unwrap())
+            }
+            Self::Zstd => ("zst", zstd::encode_all(content.as_slice(), 1).unwrap()),
+        };
+        let packed = PathBuf::from(format!("{}.{end}", path.display()));
+        fs::write(&packed, bytes).unwrap();
+        if keeps_time {
+            File::options().write(true).open(&packed).unwrap().set_modified(modified).unwrap();
+        }
+        fs::remove_file(path).unwrap();
+    }
+}
+
+/// Does things to a log while the reader is busy with it.
+#[derive(Clone)]
+struct Hand(PathBuf);
+
+// === impl Hand ===
+
+impl Hand {
+    fn at(&self, end: &str) -> PathBuf {
+        PathBuf::from(format!("{}{end}", self.0.display()))
+    }
+
+    fn append(&self, text: &str) {
+        OpenOptions::new().append(true).create(true).open(&self.0).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Copies and cuts off, with what is written afterwards.
+    fn copy(&self, end: &str, next: &str) {
+        fs::copy(&self.0, self.at(end)).unwrap();
+        self.cut_off(next);
+    }
+
+    fn cut_off(&self, next: &str) {
+        File::options().write(true).open(&self.0).unwrap().set_len(0).unwrap();
+        self.append(next);
+    }
+
+    fn rename(&self, end: &str, next: &str) {
+        fs::rename(&self.0, self.at(end)).unwrap();
+        self.append(next);
+    }
+
+    fn compress(&self, end: &str, packing: Packing, keeps_time: bool) {
+        packing.compress(&self.at(end), keeps_time);
+    }
+}
+
+/// Files are told apart by times that are as exact as a tick of the kernel.
+const TICK: Duration = Duration::from_millis(5);
 
 /// Lines `from..to`, each another one.
 fn lines(range: std::ops::Range<u64>) -> String {

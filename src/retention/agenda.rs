@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::retention::{Policy, Schedule};
+use crate::config::retention::Schedule;
 
 /// What is due, and when.
 #[derive(Debug)]
@@ -17,17 +17,17 @@ pub(super) struct Agenda {
 impl Agenda {
     /// An agenda from `now` on. A start that was missed lately is due at once; whether another process has made it is
     /// for the database to say.
-    pub fn new(schedule: Schedule, policies: &[Policy], now: Timestamp) -> Self {
+    pub fn new<'a>(schedule: Schedule, policies: impl IntoIterator<Item = &'a str>, now: Timestamp) -> Self {
         let missed = schedule.before(now).filter(|start| now.duration_since(*start) <= signed(schedule.catch_up));
         let mut agenda = Self { schedule, next: Vec::new() };
         agenda.next = policies
-            .iter()
+            .into_iter()
             .filter_map(|policy| {
                 let (start, at) = match missed {
                     Some(start) => (start, agenda.late(now)),
                     None => agenda.following(now)?,
                 };
-                Some((policy.name.clone(), start, at))
+                Some((policy.to_owned(), start, at))
             })
             .collect();
         agenda
@@ -44,6 +44,11 @@ impl Agenda {
             None => drop(self.next.remove(position)),
         }
         Some((policy, start))
+    }
+
+    /// When each policy is carried out next, or should have been.
+    pub fn dues(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.next.iter().map(|(policy, _, at)| (policy.as_str(), *at))
     }
 
     fn following(&self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
@@ -69,7 +74,7 @@ mod tests {
 
     fn agenda(now: &str) -> Agenda {
         let schedule = Schedule::of("17 3 * * *", Duration::ZERO, Duration::from_secs(6 * 3600)).unwrap();
-        Agenda::new(schedule, &[Policy::simple("p", "c", "f", Duration::from_secs(86_400))], now.parse().unwrap())
+        Agenda::new(schedule, ["p"], now.parse().unwrap())
     }
 
     fn due(agenda: &mut Agenda, now: &str) -> Option<String> {

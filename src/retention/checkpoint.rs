@@ -117,9 +117,9 @@ fn outcome(policy: &str, last: &Document) -> Option<Outcome> {
             deleted: number("deleted"),
             children: number("children"),
             bytes: number("bytes"),
-            skipped: crate::retention::outcome::Skip::ALL
-                .into_iter()
-                .map(|skip| (skip, number(&format!("skipped_{}", skip.word()))))
+            skipped: crate::retention::outcome::Skip::of_kind(crate::retention::outcome::Kind::Documents)
+                .iter()
+                .map(|skip| (*skip, number(&format!("skipped_{}", skip.word()))))
                 .filter(|(_, documents)| *documents > 0)
                 .collect(),
         },

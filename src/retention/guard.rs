@@ -30,13 +30,22 @@ pub enum Guard {
     Clocks,
     /// What refers to the documents is known.
     Children,
+    /// The folder is there and was looked into.
+    Folder,
+    /// The field holds dates.
+    Dates,
 }
 
 // === impl Guard ===
 
 impl Guard {
-    /// Every guard.
-    pub const ALL: [Self; 6] = [Self::Fraction, Self::Documents, Self::Remaining, Self::Index, Self::Clocks, Self::Children];
+    /// The guards of documents.
+    pub const DOCUMENTS: [Self; 7] =
+        [Self::Fraction, Self::Documents, Self::Remaining, Self::Index, Self::Clocks, Self::Children, Self::Dates];
+    /// The guards of tables.
+    pub const TABLES: [Self; 4] = [Self::Fraction, Self::Index, Self::Clocks, Self::Children];
+    /// The guards of files.
+    pub const FILES: [Self; 5] = [Self::Fraction, Self::Documents, Self::Remaining, Self::Clocks, Self::Folder];
 }
 
 /// What a guard found.
@@ -66,6 +75,7 @@ pub(super) fn verdicts(
         index_guard(policy, facts),
         clock_guard(host_now, database_now),
         children_guard(facts.children.is_some()),
+        dates_guard(policy, facts),
     ]
 }
 
@@ -109,4 +119,37 @@ fn clock_guard(host: Timestamp, database: Timestamp) -> Verdict {
 fn children_guard(is_known: bool) -> Verdict {
     let finding = if is_known { "what refers to the documents is known" } else { "too many documents to count what refers to them" };
     Verdict { guard: Guard::Children, passes: is_known, finding: finding.to_owned() }
+}
+
+/// A field of the wrong type keeps everything for ever, and nobody is told: milliseconds as numbers, dates as texts.
+fn dates_guard(policy: &Policy, facts: &Facts) -> Verdict {
+    let dated = facts.expired + facts.young + facts.future + facts.before_floor;
+    let odd = facts.text + facts.number + facts.list + facts.other;
+    let passes = odd <= dated;
+    let finding = match (passes, odd) {
+        (true, 0) => format!("no {} is a text, a number or a list", policy.field),
+        (true, _) => format!("{odd} documents stay for ever: their {} is no date", policy.field),
+        (false, _) => format!(
+            "{odd} documents, and most of all, would stay for ever: their {} is a text, a number or a list, and no date; name a date field",
+            policy.field
+        ),
+    };
+    Verdict { guard: Guard::Dates, passes, finding }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_field_that_mostly_holds_no_dates_is_an_alarm() {
+        let policy = Policy::simple("p", "c", "ms", Duration::from_secs(86_400));
+        let verdict = |facts: Facts| dates_guard(&policy, &facts);
+        assert!(verdict(Facts::default()).passes);
+        assert!(verdict(Facts { young: 5, text: 5, missing: 90, null: 90, ..Facts::default() }).passes);
+        let odd = verdict(Facts { young: 5, number: 6, ..Facts::default() });
+        assert!(!odd.passes && odd.finding.contains("6 documents, and most of all"), "{odd:?}");
+    }
 }

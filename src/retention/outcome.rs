@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::retention::RetentionError;
 use crate::retention::archive::ArchiveError;
@@ -13,7 +13,7 @@ use crate::store::lease::LeaseLost;
 use crate::store::mongodb::{Reason, StoreError};
 
 /// Why a run ended.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
     /// Everything that the plan says is done.
@@ -42,12 +42,26 @@ pub enum Stop {
     Store,
     /// A privilege is missing.
     Privilege,
+    /// The file system failed.
+    FileSystem,
     /// The process is ending.
     Shutdown,
 }
 
+/// What a policy is about.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Documents of a collection.
+    Documents,
+    /// Rows of a table.
+    Rows,
+    /// Files of a folder.
+    Files,
+}
+
 /// Why a document was not deleted, although the plan has it.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skip {
     /// It is among the newest of its group.
@@ -58,10 +72,12 @@ pub enum Skip {
     Changed,
     /// Something new refers to it, or something that refers to others, too.
     Referenced,
+    /// A process has the file open, or has locked it.
+    Open,
 }
 
 /// What a run has done so far.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Tally {
     /// Documents of the policy that are in a verified archive.
     pub archived: u64,
@@ -159,8 +175,8 @@ fn needs(step: &str, source: &StoreError) -> String {
 // === impl Stop ===
 
 impl Stop {
-    /// Every reason, for metrics that show all of them.
-    pub const ALL: [Self; 14] = [
+    /// Every reason.
+    pub const ALL: [Self; 15] = [
         Self::Done,
         Self::PlanOnly,
         Self::Soak,
@@ -174,8 +190,18 @@ impl Stop {
         Self::Archive,
         Self::Store,
         Self::Privilege,
+        Self::FileSystem,
         Self::Shutdown,
     ];
+
+    /// The reasons that runs of a kind may have, for metrics that show all of them.
+    pub fn of_kind(kind: Kind) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |stop| match kind {
+            Kind::Documents => *stop != Self::FileSystem,
+            Kind::Rows => !matches!(stop, Self::FileSystem | Self::Lag | Self::LagUnknown),
+            Kind::Files => !matches!(stop, Self::Archive | Self::Store | Self::Lag | Self::LagUnknown),
+        })
+    }
 
     /// The word of metrics and JSON.
     #[must_use]
@@ -194,6 +220,7 @@ impl Stop {
             Self::Archive => "archive",
             Self::Store => "store",
             Self::Privilege => "privilege",
+            Self::FileSystem => "file_system",
             Self::Shutdown => "shutdown",
         }
     }
@@ -208,6 +235,12 @@ impl Stop {
     #[must_use]
     pub fn is_success(self) -> bool {
         matches!(self, Self::Done | Self::PlanOnly | Self::Soak | Self::BudgetDocuments | Self::BudgetTime)
+    }
+
+    /// Whether somebody must do something. A pause, the end of the process and another's lease are nobody's failure.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        !self.is_success() && !matches!(self, Self::Paused | Self::Shutdown | Self::Lease)
     }
 }
 
@@ -227,6 +260,7 @@ impl fmt::Display for Stop {
             Self::Archive => "the archive failed",
             Self::Store => "the database failed",
             Self::Privilege => "a privilege is missing",
+            Self::FileSystem => "the file system failed",
             Self::Shutdown => "the process was ended",
         })
     }
@@ -235,8 +269,15 @@ impl fmt::Display for Stop {
 // === impl Skip ===
 
 impl Skip {
-    /// Every reason, for metrics that show all of them.
-    pub const ALL: [Self; 4] = [Self::AmongNewest, Self::Held, Self::Changed, Self::Referenced];
+    /// The reasons that a kind of policy may have, for metrics that show all of them.
+    #[must_use]
+    pub fn of_kind(kind: Kind) -> &'static [Self] {
+        match kind {
+            Kind::Documents => &[Self::AmongNewest, Self::Held, Self::Changed, Self::Referenced],
+            Kind::Rows => &[Self::Changed],
+            Kind::Files => &[Self::Changed, Self::Open],
+        }
+    }
 
     /// The word of metrics and JSON.
     #[must_use]
@@ -246,6 +287,7 @@ impl Skip {
             Self::Held => "held",
             Self::Changed => "changed",
             Self::Referenced => "referenced",
+            Self::Open => "open",
         }
     }
 }
@@ -319,8 +361,11 @@ mod tests {
             assert_eq!(serde_json::to_value(stop).unwrap(), stop.word());
             assert_eq!(Stop::of_word(stop.word()), Some(stop));
         }
-        for skip in Skip::ALL {
-            assert_eq!(serde_json::to_value(skip).unwrap(), skip.word());
+        for kind in [Kind::Documents, Kind::Rows, Kind::Files] {
+            for skip in Skip::of_kind(kind) {
+                assert_eq!(serde_json::to_value(skip).unwrap(), skip.word());
+            }
+            assert!(Stop::of_kind(kind).any(|stop| stop == Stop::Done));
         }
     }
 

@@ -38,6 +38,8 @@ impl fmt::Display for Guard {
             Self::Index => "index",
             Self::Clocks => "clocks",
             Self::Children => "children",
+            Self::Folder => "folder",
+            Self::Dates => "dates",
         })
     }
 }
@@ -61,6 +63,10 @@ impl fmt::Display for Plan {
         for child in &self.children {
             let documents = child.documents.map_or("an unknown number".to_owned(), |documents| documents.to_string());
             writeln!(formatter, "    with them      {documents} of {} by {}", child.collection, child.field)?;
+            if self.would_delete > 0 && child.documents == Some(0) {
+                let remedy = "if there should be: a text is never equal to an ObjectId; see `id: objectid_hex`";
+                writeln!(formatter, "                   nothing refers to them by {}; {remedy}", child.field)?;
+            }
         }
         writeln!(formatter, "  would keep")?;
         for kept in self.kept.iter().filter(|kept| kept.documents > 0) {

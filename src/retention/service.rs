@@ -104,8 +104,8 @@ impl Service {
     #[must_use]
     pub fn new(engine: Engine, lease_metrics: LeaseMetrics, ttl: TtlOwner) -> (Questions, Self) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
-        let agenda =
-            engine.settings().schedule.clone().map(|schedule| Agenda::new(schedule, &engine.settings().policies, Now::read().wall));
+        let names = engine.settings().policies.iter().map(|policy| policy.name.as_str());
+        let agenda = engine.settings().schedule.clone().map(|schedule| Agenda::new(schedule, names, Now::read().wall));
         (sender, Self { engine, lease_metrics, questions, agenda, ttl, leadership: Leadership::default() })
     }
 
@@ -167,6 +167,7 @@ impl Service {
                         is_running = true;
                         jobs.push(Box::pin(start_due(&engine, policy, start, &stop)));
                     }
+                    agenda.iter().flat_map(Agenda::dues).for_each(|(policy, at)| engine.metrics().due(policy, at));
                 }
             }
         }
@@ -314,6 +315,7 @@ impl Leadership {
             return;
         }
         if self.lease.take().is_some() {
+            engine.metrics().stood_down(engine.settings().policies.iter().map(|policy| policy.name.as_str()));
             tracing::warn!("this process leads no more; another may schedule retention now");
         }
         let now = Instant::now();

@@ -10,12 +10,14 @@ mod run;
 mod sql;
 
 use crate::retention::archive::ArchiveError;
+use crate::retention::warrant::Blocked;
 use crate::store::fault::Fault;
 use crate::store::postgres::PostgresError;
 
 pub use facts::TableFacts;
+pub(super) use plan::policy_hash;
 pub use plan::{TableKept, TablePlan};
-pub use run::{TableOutcome, TableRun, plan};
+pub use run::{Reins, TableOutcome, TableRun, plan};
 pub(super) use sql::quoted;
 
 /// Rows could not be planned for, or deleted.
@@ -40,14 +42,9 @@ pub enum TableError {
         /// What differs.
         problem: String,
     },
-    /// A guard does not let it go on.
-    #[error("the policy {policy} deletes nothing: {finding}")]
-    Guarded {
-        /// The policy.
-        policy: String,
-        /// What the guard saw.
-        finding: String,
-    },
+    /// It may not begin.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// Somebody else does it.
     #[error("the policy {0} is being carried out by another process; only one does it at a time")]
     Locked(String),

@@ -95,6 +95,26 @@ impl PlanId {
         self.is_of(&policy_hash(policy, database))
     }
 
+    /// Whether a run may carry out what this plan says, with a plan that was made anew up to the same `cutoff`.
+    /// `found` of `what` would go now. Times are in milliseconds since 1970.
+    pub(super) fn permits(&self, policy_hash: &str, now: i64, cutoff: i64, what: &'static str, found: u64) -> Result<(), Blocked> {
+        if !self.is_of(policy_hash) {
+            return Err(Blocked::AnotherPlan);
+        }
+        if !(0..=OLDEST_PLAN_MS).contains(&now.saturating_sub(self.made)) || cutoff > self.cutoff {
+            return Err(Blocked::Stale);
+        }
+        if found > self.documents + allowance(self.documents) {
+            return Err(Blocked::Grew { what, planned: self.documents, found });
+        }
+        Ok(())
+    }
+
+    /// How much a plan of so many may be exceeded by.
+    pub(super) fn allowance(planned: u64) -> u64 {
+        allowance(planned)
+    }
+
     pub(super) fn is_of(&self, policy_hash: &str) -> bool {
         self.check == Self::check(self.made, self.cutoff, self.documents, self.children, policy_hash)
     }
@@ -167,21 +187,10 @@ impl Warrant {
 }
 
 fn check(plan: &Plan, confirmed: &PlanId) -> Result<(), Blocked> {
-    if !confirmed.is_of(&plan.policy_hash) {
-        return Err(Blocked::AnotherPlan);
-    }
-    let age = plan.database_now.as_millisecond().saturating_sub(confirmed.made);
-    if !(0..=OLDEST_PLAN_MS).contains(&age) || plan.cutoff.as_millisecond() > confirmed.cutoff {
-        return Err(Blocked::Stale);
-    }
-    for (what, planned, found) in
-        [("documents", confirmed.documents, plan.would_delete), ("children", confirmed.children, plan.children_total())]
-    {
-        if found > planned + allowance(planned) {
-            return Err(Blocked::Grew { what, planned, found });
-        }
-    }
-    Ok(())
+    let (now, cutoff) = (plan.database_now.as_millisecond(), plan.cutoff.as_millisecond());
+    confirmed.permits(&plan.policy_hash, now, cutoff, "documents", plan.would_delete)?;
+    let (planned, found) = (confirmed.children, plan.children_total());
+    if found > planned + allowance(planned) { Err(Blocked::Grew { what: "children", planned, found }) } else { Ok(()) }
 }
 
 fn allowance(planned: u64) -> u64 {

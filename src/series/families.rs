@@ -58,12 +58,24 @@ struct Family {
     series: Vec<Series>,
     index: HashMap<Vec<String>, usize>,
     overflow: Option<usize>,
+    /// Places of series that a delta has given up, to be used again.
+    free: Vec<usize>,
     /// Updates that went to the series `overflow`.
     overflowed: u64,
     /// Label values that were too long; `None` where the labels are closed sets.
     too_long: Option<u64>,
+    standing: Standing,
+}
+
+/// Whether a family is in use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    /// It is exposed and kept.
+    Used,
+    /// The rules are being read anew: whoever declares it in the same way goes on with it.
+    InDoubt,
     /// Its rules are gone: it is neither exposed nor kept.
-    retired: bool,
+    Retired,
 }
 
 #[derive(Clone, Debug)]
@@ -113,12 +125,13 @@ impl Families {
         };
         let known = self.families.iter_mut().enumerate().filter(|(_, family)| family.metric.name == metric.name);
         for (position, family) in known {
-            match (same(family), family.retired) {
-                (true, false) => {}
+            match (same(family), family.standing) {
+                (true, Standing::Used) => {}
+                (true, Standing::InDoubt) => (family.metric, family.standing) = (metric.clone(), Standing::Used),
                 // A rule that comes back begins anew, as it would after a restart.
-                (true, true) => family.revive(metric, self.now),
-                (false, true) => continue,
-                (false, false) => return Err(DeclareError(metric.name.clone())),
+                (true, Standing::Retired) => family.revive(metric, self.now),
+                (false, Standing::Used) => return Err(DeclareError(metric.name.clone())),
+                (false, Standing::InDoubt | Standing::Retired) => continue,
             }
             return Ok(FamilyId(position));
         }
@@ -128,16 +141,41 @@ impl Families {
             series: Vec::new(),
             index: HashMap::new(),
             overflow: None,
+            free: Vec::new(),
             overflowed: 0,
             too_long: None,
-            retired: false,
+            standing: Standing::Used,
         });
         Ok(FamilyId(self.families.len() - 1))
     }
 
-    /// Takes the families of this name out of the exposition and of what is kept: their rules are gone.
-    pub fn retire(&mut self, metric: &str) {
-        self.families.iter_mut().filter(|family| family.metric.name == metric).for_each(|family| family.retired = true);
+    /// The rules that feed these metrics are read anew. What of them is declared in the same way until
+    /// [`Families::retire_doubtful`] goes on with all its series.
+    pub fn doubt(&mut self, metrics: &[String]) {
+        let fed = self.families.iter_mut().filter(|family| family.is_used() && metrics.contains(&family.metric.name));
+        fed.for_each(|family| family.standing = Standing::InDoubt);
+    }
+
+    /// Takes what was not declared again out of the exposition and of what is kept: its rules are gone.
+    pub fn retire_doubtful(&mut self) {
+        let gone = |family: &&mut Family| family.standing == Standing::InDoubt;
+        self.families.iter_mut().filter(gone).for_each(|family| family.standing = Standing::Retired);
+        for position in 0..self.pairings.len() {
+            let metric = &self.pairings[position].metric;
+            if !self.families.iter().any(|family| family.is_used() && family.metric.name == *metric) {
+                self.pairings[position].pairs.forget();
+            }
+        }
+    }
+
+    /// Exposes a series; one that was forgotten begins at zero.
+    pub fn begin(&mut self, id: SeriesId) {
+        let (family, now) = (&mut self.families[id.family], self.now.wall);
+        let zero = family.zero();
+        let series = &mut family.series[id.series];
+        if !series.known {
+            (series.value, series.known, series.created) = (zero, true, now);
+        }
     }
 
     /// The series with these label values, which is made where it is missing; past the cap, the series `overflow`.
@@ -155,13 +193,16 @@ impl Families {
             return SeriesId { family: id, series: *series };
         }
         let created = time.map_or(now, |time| time.min(now));
-        let series = if family.series.len() < family.metric.series_limit { family.push(key, created) } else { family.overflow(created) };
+        // In a delta nobody knows what overflows: that is decided by those that take it over.
+        let has_room = self.touched.is_some() || family.series.len() < family.metric.series_limit;
+        let series = if has_room { family.push(key, created) } else { family.overflow(created) };
         let found = SeriesId { family: id, series };
         self.touch(found, 0, false);
         found
     }
 
     /// Adds to a counter or a gauge; a negative amount leaves a counter as it is.
+    #[inline]
     pub fn add(&mut self, id: SeriesId, amount: f64) {
         self.touch(id, 1, false);
         let family = &mut self.families[id.family];
@@ -184,7 +225,8 @@ impl Families {
         series.known = true;
     }
 
-    /// Takes a gauge out of the exposition: its value is known no longer.
+    /// Takes a series out of the exposition and of what is kept: of a gauge the value is known no longer, of another one
+    /// the rules are gone.
     pub fn forget(&mut self, id: SeriesId) {
         self.families[id.family].series[id.series].known = false;
     }
@@ -221,7 +263,7 @@ impl Families {
     /// The value of a counter or gauge, the count of a histogram. `None` where there is no such series.
     #[must_use]
     pub fn value(&self, metric: &str, labels: &[&str]) -> Option<f64> {
-        let family = self.families.iter().find(|family| family.metric.name == metric && !family.retired)?;
+        let family = self.families.iter().find(|family| family.metric.name == metric && family.is_used())?;
         let series = family.series.iter().find(|series| series.known && series.labels.iter().eq(labels.iter()))?;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         Some(match &series.value {
@@ -235,16 +277,25 @@ impl Families {
 
 impl Family {
     fn push(&mut self, labels: Vec<String>, created: i64) -> usize {
-        self.series.push(Series {
+        let series = Series {
             labels: labels.clone(),
             value: self.zero(),
             known: self.metric.kind != MetricKind::Gauge,
             created,
             exemplars: Vec::new(),
             pending: Pending::default(),
-        });
-        self.index.insert(labels, self.series.len() - 1);
-        self.series.len() - 1
+        };
+        let place = self.free.pop().unwrap_or(self.series.len());
+        match self.series.get_mut(place) {
+            Some(given_up) => *given_up = series,
+            None => self.series.push(series),
+        }
+        self.index.insert(labels, place);
+        place
+    }
+
+    fn is_used(&self) -> bool {
+        self.standing == Standing::Used
     }
 
     fn zero(&self) -> SeriesValue {
@@ -256,7 +307,7 @@ impl Family {
 
     fn revive(&mut self, metric: &Metric, now: Moment) {
         self.metric = metric.clone();
-        (self.retired, self.overflowed) = (false, 0);
+        (self.standing, self.overflowed) = (Standing::Used, 0);
         let (zero, known) = (self.zero(), metric.kind != MetricKind::Gauge);
         for series in &mut self.series {
             series.value.clone_from(&zero);

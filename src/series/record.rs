@@ -11,6 +11,11 @@ pub type FieldId = usize;
 pub trait Record {
     /// The value of a field; [`Value::Null`] where it is missing.
     fn get(&self, field: FieldId) -> Value<'_>;
+
+    /// Whether a field is there and not null.
+    fn has(&self, field: FieldId) -> bool {
+        !matches!(self.get(field), Value::Null)
+    }
 }
 
 /// The value of a field.
@@ -35,6 +40,7 @@ pub enum Value<'a> {
 }
 
 /// The value of the first of these fields that the record has.
+#[inline]
 pub fn first<'a, R: Record>(record: &'a R, fields: &[FieldId]) -> Option<Value<'a>> {
     fields.iter().map(|field| record.get(*field)).find(|value| !matches!(value, Value::Null))
 }
@@ -45,6 +51,7 @@ impl Value<'_> {
     /// The text by which the value is compared and classified: numbers and booleans as they are written. `None` where
     /// there is none.
     #[must_use]
+    #[inline]
     pub fn text(&self) -> Option<Cow<'_, str>> {
         Some(match self {
             Self::Null | Self::Composite => return None,

@@ -6,10 +6,10 @@
 mod compile;
 mod explain;
 mod label;
+mod literals;
 mod matching;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -18,6 +18,7 @@ use crate::series::record::{FieldId, Record, Value, first};
 pub use crate::series::rules::explain::{Explained, Verdict};
 use crate::series::rules::label::CompiledLabel;
 use crate::series::rules::matching::CompiledMatch;
+use crate::series::texts::Texts;
 use crate::units::Unit;
 
 /// An id in an exemplar is no longer: OpenMetrics allows 128 characters for names and values together.
@@ -32,8 +33,8 @@ pub struct RuleSet {
     rules: Vec<CompiledRule>,
     /// The field whose exact value most rules ask for, and which rules can apply for each value.
     dispatch: Option<Dispatch>,
-    /// The rules that do not ask for it.
-    always: Vec<usize>,
+    /// The rules that can apply whatever the value of that field is, in their order.
+    otherwise: Vec<Choice>,
     /// The field with the record's own time, where a rule needs it.
     time: Option<FieldId>,
     /// The names of all metrics that they make.
@@ -43,13 +44,24 @@ pub struct RuleSet {
 #[derive(Clone, Debug)]
 struct Dispatch {
     field: FieldId,
-    by_value: HashMap<String, Vec<usize>>,
+    /// For each value the rules that can apply, those of `otherwise` among them, in their order.
+    by_value: Texts<Vec<Choice>>,
+}
+
+/// A rule that is looked at.
+#[derive(Clone, Debug)]
+struct Choice {
+    rule: usize,
+    /// It cannot apply where none of these fields is there; nothing is known where there are none.
+    needs: Vec<FieldId>,
 }
 
 #[derive(Clone, Debug)]
 struct CompiledRule {
     metric: String,
     matcher: CompiledMatch,
+    /// What of the conditions is left to be looked at once the rule has been chosen.
+    rest: CompiledMatch,
     action: Action,
     family: FamilyId,
     value: Option<CompiledValue>,
@@ -101,17 +113,13 @@ impl RuleSet {
 
     /// Runs all rules on a record. Returns how many applied.
     pub fn apply<R: Record>(&mut self, record: &R, families: &mut Families) -> usize {
-        let Self { rules, dispatch, always, time, .. } = self;
+        let Self { rules, dispatch, otherwise, time, .. } = self;
+        let chosen = dispatch.as_ref().and_then(|Dispatch { field, by_value }| by_value.get(&record.get(*field).text()?));
         let mut hits = 0;
-        if let Some(dispatch) = dispatch {
-            let value = record.get(dispatch.field);
-            let chosen = value.text().and_then(|text| dispatch.by_value.get(&*text));
-            for rule in chosen.into_iter().flatten() {
+        for Choice { rule, needs } in chosen.unwrap_or(otherwise) {
+            if needs.is_empty() || needs.iter().any(|field| record.has(*field)) {
                 hits += usize::from(rules[*rule].apply(record, *time, families));
             }
-        }
-        for rule in always {
-            hits += usize::from(rules[*rule].apply(record, *time, families));
         }
         hits
     }
@@ -121,7 +129,7 @@ impl RuleSet {
 
 impl CompiledRule {
     fn apply<R: Record>(&mut self, record: &R, time: Option<FieldId>, families: &mut Families) -> bool {
-        if !self.matcher.holds(record) {
+        if !self.rest.holds(record) {
             return false;
         }
         match &self.action {
@@ -197,7 +205,7 @@ impl CompiledRule {
             return families.series_since(self.family, &labels, own_time(record, time));
         }
         let (mut place, mut stride) = (0, 1);
-        for label in &self.labels {
+        for label in &mut self.labels {
             place += label.number(record) * stride;
             stride *= label.values.len();
         }
@@ -205,7 +213,9 @@ impl CompiledRule {
             return series;
         }
         let series = families.series_since(self.family, &self.labels_at(place), own_time(record, time));
-        self.table[place] = Some(series);
+        if families.is_lasting(series) {
+            self.table[place] = Some(series);
+        }
         series
     }
 

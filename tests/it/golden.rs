@@ -71,7 +71,8 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
     let backups = tempfile::tempdir().unwrap();
     crate::backups::mongodump(&backups.path().join("dump"), &["projects", "secrets", "discoveries", "feedback"]);
     let sidecar = Setup::default()
-        .config("profile: decisionbox\n")
+        // The start that was missed is made up at once.
+        .config("profile: decisionbox\nretention: { jitter: 0s }\n")
         .variable("MONGODB_URI", &mongod.uri())
         .variable("BACKUP_PATH", &format!("{}/*", backups.path().display()))
         .start();
@@ -85,6 +86,7 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
                 .iter()
                 .all(|check| body.contains(&format!("\nbellwether_check_uptime_ratio{{check=\"{check}\"")))
             && body.contains("\nbellwether_backup_last_success_timestamp_seconds{")
+            && body.contains("\nbellwether_retention_matched_documents{")
     };
     sidecar.wait_for("/startupz", 200);
     let exposition = eventually("everything has been looked at", || sidecar.get("/metrics").body, looked);

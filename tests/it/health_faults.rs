@@ -259,7 +259,7 @@ fn h8_livez_fails_while_the_workers_are_blocked_and_only_then() {
         board,
         history,
         documents: Documents::default(),
-        registry,
+        registry: std::sync::Arc::new(registry),
         caught_up: Latch::default(),
         shutdown: shutdown.clone(),
         heartbeats: [("workers", heartbeat), ("checks", checks)],
@@ -401,7 +401,7 @@ fn h16_a_jump_of_the_wall_clock_changes_times_and_nothing_else() {
 }
 
 /// The library that changes what a process is told of the time.
-fn faketime() -> std::path::PathBuf {
+pub fn faketime() -> std::path::PathBuf {
     let folders = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok).map(|folder| folder.path());
     let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|file| file.is_file());
     found.expect("libfaketime is missing: scripts/tools.sh installs it (Debian: apt-get install faketime)")

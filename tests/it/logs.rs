@@ -251,3 +251,67 @@ logs:
         folder = Some(sidecar.kill());
     }
 }
+
+/// Ends a writer, also when a test fails.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// T20 and T21: rules change while lines come; what cannot be used changes nothing.
+#[test]
+fn rules_are_reloaded_under_load_and_bad_ones_are_refused_with_their_place() {
+    let logs = tempfile::tempdir().unwrap();
+    let file = logs.path().join("agent.log");
+    append(&file, "");
+    let sidecar = setup(logs.path()).start();
+    let rewrite = |change: &dyn Fn(String) -> String| {
+        let file = sidecar.folder.path().join("bellwether.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, change(text.clone())).unwrap();
+        text
+    };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let over = Over(&is_over);
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                append(&file, &lines(50));
+                written += 50;
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            written
+        });
+        let rule = "    - { metric: app_messages_total, type: counter, match: { message: m } }\n";
+        rewrite(&|text| text + rule);
+        eventually("the new rule counts", || sidecar.value("app_messages_total"), |seen| seen.is_some_and(|seen| seen > 0.0));
+        assert_eq!(sidecar.value("bellwether_config_reload_success"), Some(1.0));
+        assert!(!sidecar.log().contains("restart to use them"), "{}", sidecar.log());
+
+        let good = rewrite(&|text| text.replace("type: histogram", "type: histgram"));
+        eventually("it is refused", || sidecar.value("bellwether_config_reload_success"), |seen| *seen == Some(0.0));
+        let log = sidecar.log();
+        assert!(log.contains("bellwether.yaml:9:") && log.contains("found `histgram`"), "{log}");
+        let before = sidecar.value("app_messages_total").unwrap();
+        eventually("the old rules go on", || sidecar.value("app_messages_total"), |seen| seen.is_some_and(|seen| seen > before));
+
+        rewrite(&|_| good.replace(rule, ""));
+        eventually("the rule is gone", || sidecar.value("app_messages_total"), |seen| seen.is_none());
+        drop(over);
+        writer.join().unwrap()
+    });
+    wait_for(&sidecar, "app_lines_total{level=\"info\"}", f64::from(written));
+    wait_for(&sidecar, LINES, f64::from(written));
+    // One family each, whatever came and went.
+    let text = sidecar.get("/metrics").body;
+    let types: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let distinct: std::collections::BTreeSet<&str> = types.iter().copied().collect();
+    assert_eq!(types.len(), distinct.len(), "{types:?}");
+    let folder = sidecar.kill();
+    let sidecar = setup(logs.path()).folder(folder).start();
+    wait_for(&sidecar, "app_lines_total{level=\"info\"}", f64::from(written));
+}

@@ -46,16 +46,20 @@ impl Setup {
         format!("file://{}", self.folder.path().join("archive").display())
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let file = self.folder.path().join("config.yaml");
-        let text = format!(
+    fn config(&self) -> String {
+        format!(
             "stores: {{ postgres: {{ url: \"{}?sslmode=disable\" }} }}\nretention:\n  mode: {}\n  tables:\n{}",
             self.url,
             self.mode,
             self.policies.replace("ARCHIVE", &self.archive())
-        );
-        std::fs::write(&file, text).unwrap();
+        )
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let file = self.folder.path().join("config.yaml");
+        std::fs::write(&file, self.config()).unwrap();
         let mut command = command();
+        command.env("BELLWETHER_STATE_DIR", self.folder.path().join("state"));
         command.arg("retention").args(arguments).arg("--config").arg(file);
         command
     }
@@ -125,22 +129,22 @@ fn what_is_planned_is_what_goes_and_it_all_comes_back() {
         "1 kept: without a date",
         "3 kept: dated before 2000",
         "2 kept: dated in the future",
-        "ok      rows are deleted",
+        "rows are deleted by their primary key",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(setup.content("query_logs"), before, "a plan writes nothing");
     setup.mode = "plan";
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 69, "deleting is asked for in the configuration, too: {said}");
     assert!(said.contains("only plans, and nothing was done"), "{said}");
     assert_eq!(setup.content("query_logs"), before);
     setup.mode = "enforce";
     let (code, said) = setup.run(&["apply"]);
     assert_eq!(code, 64, "nobody is there to ask: {said}");
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("1201 rows archived, 1201 deleted, 0 left"), "{said}");
+    assert!(said.contains("1201 rows archived, 1201 deleted"), "{said}");
     assert_eq!(setup.server.ask("SELECT count(*) FROM query_logs"), "56");
     assert_eq!(setup.server.ask("SELECT count(*) FROM query_logs WHERE user_id = 'odd'"), "6");
 
@@ -165,11 +169,45 @@ fn what_is_planned_is_what_goes_and_it_all_comes_back() {
 }
 
 #[test]
+fn a_plan_that_was_looked_at_binds_the_run() {
+    let setup = Setup::start(&policy("query_logs", "created_at", ""));
+    seed_logs(&setup);
+    let (_, said) = setup.run(&["plan"]);
+    let plan = said.trim().rsplit_once("plan ").unwrap().1.to_owned();
+    setup.server.ask("INSERT INTO query_logs (user_id, created_at) SELECT 'more', now() - interval '99 days' FROM generate_series(1, 200)");
+    let (code, said) = setup.run(&["apply", "--plan", &plan, "--now"]);
+    assert_eq!((code, said.contains("the plan was for 1201 rows, and now there are 1401")), (65, true), "{said}");
+    setup.server.ask("DELETE FROM query_logs WHERE user_id = 'more'");
+    let (code, said) = setup.run(&["apply", "--plan", &plan]);
+    assert_eq!((code, said.contains("policy query_logs: soak")), (65, true), "{said}");
+    let (code, said) = setup.run(&["apply", "--plan", &plan, "--now"]);
+    assert_eq!((code, said.contains("1201 rows archived, 1201 deleted")), (0, true), "{said}");
+}
+
+#[test]
+fn the_sidecar_deletes_rows_by_its_schedule_and_says_so() {
+    let setup = Setup::start(&policy("query_logs", "created_at", ", keep_current_month: true"));
+    seed_logs(&setup);
+    let section = "retention:\n  mode: enforce\n  soak: 0s\n  schedule: '* * * * *'\n  jitter: 0s\n  throttle: { pause: 0 }\n";
+    let config = setup.config().replace("retention:\n  mode: enforce\n", section);
+    let sidecar = crate::sidecar::Setup::default().config(&config).start();
+    let done = "bellwether_retention_runs_total{policy=\"query_logs\",stop=\"done\"}";
+    crate::sidecar::eventually("the run ends", || sidecar.value(done), |runs| *runs >= Some(1.0));
+    assert_eq!(setup.server.ask("SELECT count(*) FROM query_logs"), "56");
+    for name in ["archived_documents_total", "deleted_documents_total"] {
+        assert_eq!(sidecar.value(&format!("bellwether_retention_{name}{{policy=\"query_logs\"}}")), Some(1201.0), "{name}");
+    }
+    assert!(sidecar.value("bellwether_retention_archived_bytes_total{policy=\"query_logs\"}") > Some(1201.0));
+    assert!(sidecar.value("bellwether_retention_last_success_timestamp_seconds{policy=\"query_logs\"}") > Some(0.0));
+    assert_eq!(setup.run(&["verify", "--archive", &setup.archive()]).0, 0);
+}
+
+#[test]
 fn psql_copies_a_dump_in() {
     let setup = Setup::start(&policy("query_logs", "created_at", ""));
     seed_logs(&setup);
     let before = setup.content("query_logs");
-    setup.run(&["apply", "--yes"]);
+    setup.run(&["apply", "--yes", "--now"]);
     let dump = setup.folder.path().join("dump");
     let (code, said) = setup.run(&["restore", "--archive", &setup.archive(), "--to-dump", dump.to_str().unwrap()]);
     assert_eq!(code, 0, "{said}");
@@ -191,14 +229,14 @@ fn parents_go_when_nothing_refers_to_them_and_never_take_anything_along() {
          INSERT INTO chat_history (session_id, created_at, message, meta)
            SELECT id, now() - interval '1 day', 'x', '{\"a\": 1}' FROM (SELECT id FROM chat_sessions LIMIT 10) s",
     );
-    let (code, said) = setup.run(&["apply", "--yes"]);
-    assert_eq!(code, 69, "{said}");
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
+    assert_eq!(code, 65, "{said}");
     assert!(said.contains("public.chat_history would go or change unarchived") && said.contains("unless_referenced"), "{said}");
     assert_eq!(setup.server.ask("SELECT count(*) FROM chat_sessions"), "30");
 
     setup.policies = sessions(", unless_referenced: [{ table: chat_history, column: session_id }]");
     let before = setup.content("chat_sessions");
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(setup.server.ask("SELECT count(*) FROM chat_sessions"), "10");
     assert_eq!(setup.server.ask("SELECT count(*) FROM chat_history"), "10");
@@ -209,7 +247,7 @@ fn parents_go_when_nothing_refers_to_them_and_never_take_anything_along() {
     setup.policies = policy("chat_history", "created_at", "");
     setup.server.ask("UPDATE chat_history SET created_at = now() - interval '91 days', meta = '{\"b\":  2, \"a\": [1.50]}'");
     let before = setup.content("chat_history");
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(setup.server.ask("SELECT count(*) FROM chat_history"), "0");
     let (code, said) = setup.run(&["restore", "--archive", &setup.archive(), "--policy", "chat_history", "--yes"]);
@@ -223,11 +261,11 @@ fn a_policy_that_cannot_be_right_is_refused_with_the_reason() {
     seed_logs(&setup);
     let mut check = |policy: String, code: i32, part: &str| {
         setup.policies.clone_from(&policy);
-        let (found, said) = setup.run(&["apply", "--yes"]);
+        let (found, said) = setup.run(&["apply", "--yes", "--now"]);
         assert_eq!((found, said.contains(part)), (code, true), "{policy}: {said}");
     };
     let log = |more: &str| format!("    - {{ name: q, table: query_logs, column: created_at, keep: 90d, archive: \"ARCHIVE\"{more} }}\n");
-    check(log(""), 69, "95.5 % of the table would be deleted; at most 20 %");
+    check(log(""), 65, "95.5 % of the table would be deleted; at most 20 %");
     check(log("").replace("created_at", "tokens"), 64, "the column tokens is of the type bigint, which is no date");
     check(log("").replace("created_at", "nope"), 64, "has no column nope");
     check(log("").replace("query_logs", "nope"), 64, "there is no table");
@@ -237,8 +275,8 @@ fn a_policy_that_cannot_be_right_is_refused_with_the_reason() {
     check(log("").replace("90d", "1h"), 78, "`keep` is at least 1d");
     check(log("").replace("90d", "3 months"), 78, "");
     check(log(", nonsense: 1"), 78, "nonsense");
-    check(log(", max_fraction: 20"), 78, "from 0 to 1");
-    check(log("").replace(", archive: \"ARCHIVE\"", ""), 64, "nothing is deleted that has not been archived");
+    check(log(", max_fraction: 20"), 78, "above 0 and up to 1");
+    check(log("").replace(", archive: \"ARCHIVE\"", ""), 78, "nothing is deleted before it is archived");
     assert_eq!(setup.server.ask("SELECT count(*) FROM query_logs"), "1257");
 }
 
@@ -253,7 +291,7 @@ fn a_missing_privilege_is_named_and_what_is_archived_stays() {
     assert!(said.contains("42501") && said.contains("grant the user SELECT and DELETE"), "{said}");
     setup.server.ask("GRANT SELECT ON query_logs TO reader");
     assert_eq!(setup.run(&["plan"]).0, 0, "reading is enough for a plan");
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 69, "{said}");
     assert!(said.contains("deleting rows failed; grant the user SELECT and DELETE"), "{said}");
     assert_eq!(setup.server.ask("SELECT count(*) FROM query_logs"), "1257");
@@ -265,7 +303,7 @@ fn one_process_at_a_time_and_none_without_room_for_the_archive() {
     seed_logs(&setup);
     // Where the archive should be there is a file.
     std::fs::write(setup.folder.path().join("archive"), "").unwrap();
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 69, "{said}");
     assert!(said.contains("rows cannot be archived: cannot"), "{said}");
     assert_eq!(setup.server.ask("SELECT count(*) FROM query_logs"), "1257");
@@ -276,10 +314,10 @@ fn one_process_at_a_time_and_none_without_room_for_the_archive() {
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$;
          CREATE TRIGGER slow AFTER DELETE ON query_logs FOR EACH STATEMENT EXECUTE FUNCTION slow()",
     );
-    let mut first = setup.command(&["apply", "--yes"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut first = setup.command(&["apply", "--yes", "--now"]).stdout(Stdio::null()).spawn().unwrap();
     let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
     crate::sidecar::eventually("the first holds the lock", || setup.server.ask(held), |count| count == "1");
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 69, "{said}");
     assert!(said.contains("another process"), "{said}");
     assert!(first.wait().unwrap().success());
@@ -308,7 +346,7 @@ fn killed_anywhere_every_row_is_in_the_table_or_in_a_verified_archive() {
             ));
             seeded += 6000;
         }
-        let mut child = setup.command(&["apply", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = setup.command(&["apply", "--yes", "--now"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(fastrand::u64(20..400)));
         setup
             .server
@@ -324,7 +362,7 @@ fn killed_anywhere_every_row_is_in_the_table_or_in_a_verified_archive() {
     }
     assert!(gone > 500, "the kills came before anything was deleted: {gone}");
     // What was begun ends, and all of it comes back as it was last.
-    let (code, said) = setup.run(&["apply", "--yes"]);
+    let (code, said) = setup.run(&["apply", "--yes", "--now"]);
     assert_eq!(code, 0, "{said}");
     let (_, said) = setup.run(&["restore", "--archive", &setup.archive(), "--yes"]);
     assert_eq!(setup.server.ask("SELECT count(*) FROM query_logs"), seeded.to_string(), "{said}");
@@ -369,7 +407,7 @@ fn a_row_that_changes_between_archive_and_delete_stays() {
         std::thread::spawn(move || hold_a_row(&holder, &begun, &release))
     };
     crate::sidecar::eventually("the row is held", || begun.exists(), |exists| *exists);
-    let mut child = setup.command(&["apply", "--yes"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = setup.command(&["apply", "--yes", "--now"]).stdout(Stdio::piped()).spawn().unwrap();
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     crate::sidecar::eventually("the deletion waits", || setup.server.ask(waiting), |count| count == "1");
     std::fs::write(&release, "").unwrap();

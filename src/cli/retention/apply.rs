@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::retention::{archives, engine, is_any, only_plans, policies, store, tables};
+use crate::cli::retention::{engine, is_any, local, only_plans, policies, store};
 use crate::cli::{DATA, Failure, SOFTWARE, UNAVAILABLE, USAGE};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::config::retention::{Mode, Policy};
-use crate::retention::{Engine, Outcome, Plan, PlanId, Request, Stop, Tally};
+use crate::retention::{Engine, Outcome, PlanId, Request, Stop, Tally};
 use crate::runtime::shutdown::Signals;
 
 /// A line of the log each so often, where there is no terminal.
@@ -23,52 +24,69 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// A lease that a process left behind when it was killed expires by itself; this is waited for.
 const LEASE_SPARE: Duration = Duration::from_secs(5);
 
+const ANOTHER_PLAN: &str = "this plan is of no policy as they are now: one has changed since, or it is another's; make a new plan";
+
 #[derive(Debug, Args)]
 pub(super) struct ApplyArgs {
     /// The plan, as the last line of `retention plan` names it; without it a plan is made and asked for.
     #[arg(long, value_name = "ID")]
-    plan: Option<PlanId>,
+    pub(super) plan: Option<PlanId>,
     /// Only this policy.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// Does not wait until a new policy has been planned for its soak.
     #[arg(long)]
-    now: bool,
+    pub(super) now: bool,
     /// Does not ask.
     #[arg(long)]
-    yes: bool,
+    pub(super) yes: bool,
     /// Writes JSON.
     #[arg(long)]
     json: bool,
 }
 
 /// Shows how a run goes on: a bar on a terminal, lines of the log elsewhere.
-struct Progress {
+pub(super) struct Progress {
     bar: Option<ProgressBar>,
     line: Mutex<Instant>,
     began: Instant,
 }
 
-/// Tables first, then documents: each where there is a policy of its kind.
+/// Tables and files first, then documents: each where there is a policy of its kind.
 pub(super) async fn apply_all(config: &Config, arguments: &ApplyArgs) -> Result<ExitCode, Failure> {
-    let wanted = arguments.policy.as_deref();
-    if arguments.plan.is_none() && tables::is_any(config, wanted) {
-        let ask = |plan: &_| if arguments.yes { Ok(()) } else { archives::ask(&format!("{plan}\nGo on?")) };
-        for outcome in tables::apply(config, wanted, ask).await? {
-            if arguments.json {
-                println!("{:#}", serde_json::json!(outcome));
-                continue;
+    let local = local::local(config);
+    let policies = local::chosen(&local, arguments.policy.as_deref(), arguments.plan.as_ref());
+    if policies.is_empty() && arguments.plan.is_some() && config.retention.policies.is_empty() && !local.policies().is_empty() {
+        return Err(Failure::new(DATA, ANOTHER_PLAN));
+    }
+    let needs_documents = policies.is_empty() || arguments.plan.is_none() && is_any(config, arguments.policy.as_deref());
+    let stop = CancellationToken::new();
+    let ended = until_signal(&stop, local::apply(&local, policies, arguments, &stop)).await?;
+    let mut code = ExitCode::SUCCESS;
+    if !ended.is_empty() {
+        code = report(&ended, |outcome| outcome.stop, arguments.json)?;
+    }
+    if needs_documents && !stop.is_cancelled() {
+        let documents = apply(config, arguments).await?;
+        code = if code == ExitCode::SUCCESS { documents } else { code };
+    }
+    Ok(code)
+}
+
+/// Waits for work. A signal lets it end after its batch, a second one at once.
+async fn until_signal<T>(stop: &CancellationToken, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut signals = Signals::listen().map_err(|error| Failure::new(SOFTWARE, error))?;
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        _ = signals.next() => {
+            stop.cancel();
+            tokio::select! {
+                done = &mut work => done,
+                _ = signals.next() => Err(Failure::new(UNAVAILABLE, "a second signal: ended at once; nothing is lost, and the next run goes on")),
             }
-            println!(
-                "{}: {} rows archived, {} deleted, {} left as they had changed",
-                outcome.run, outcome.archived, outcome.deleted, outcome.changed
-            );
-        }
-        if !is_any(config, wanted) {
-            return Ok(ExitCode::SUCCESS);
         }
     }
-    apply(config, arguments).await
 }
 
 async fn apply(config: &Config, arguments: &ApplyArgs) -> Result<ExitCode, Failure> {
@@ -78,7 +96,6 @@ async fn apply(config: &Config, arguments: &ApplyArgs) -> Result<ExitCode, Failu
     }
     let engine = engine(config)?;
     let stop = CancellationToken::new();
-    let mut signals = Signals::listen().map_err(|error| Failure::new(SOFTWARE, error))?;
     let work = async {
         let mut outcomes = Vec::new();
         for policy in policies {
@@ -93,19 +110,9 @@ async fn apply(config: &Config, arguments: &ApplyArgs) -> Result<ExitCode, Failu
         }
         Ok(outcomes)
     };
-    tokio::pin!(work);
-    let outcomes: Result<Vec<Outcome>, Failure> = tokio::select! {
-        done = &mut work => done,
-        _ = signals.next() => {
-            // The batch that is under way is finished, and the lease given back.
-            stop.cancel();
-            tokio::select! {
-                done = &mut work => done,
-                _ = signals.next() => return Err(Failure::new(UNAVAILABLE, "a second signal: ended at once; nothing is lost, and the next run goes on")),
-            }
-        }
-    };
-    report(&outcomes?, arguments.json)
+    // The batch that is under way is finished, and the lease given back.
+    let outcomes: Vec<Outcome> = until_signal(&stop, work).await?;
+    report(&outcomes, |outcome| outcome.stop, arguments.json)
 }
 
 /// The policies that are meant: that of the plan, or those that are named.
@@ -115,8 +122,7 @@ fn chosen<'a>(config: &'a Config, arguments: &ApplyArgs) -> Result<Vec<&'a Polic
         let database = &store(config)?.database;
         policies.retain(|policy| id.belongs_to(policy, database));
         if policies.is_empty() {
-            let message = "this plan is of no policy as they are now: one has changed since, or it is another's; make a new plan";
-            return Err(Failure::new(DATA, message));
+            return Err(Failure::new(DATA, ANOTHER_PLAN));
         }
     }
     Ok(policies)
@@ -153,18 +159,19 @@ async fn carry_out(engine: &Engine, policy: &Policy, confirmed: PlanId, argument
     let who = format!("bellwether retention apply, process {}", std::process::id());
     let request = Request { confirmed: Some(confirmed), now: arguments.now, who, patience };
     let progress = Progress::new();
-    let outcome = engine.run(policy, &request, || Now::read().wall, stop, &|plan, tally| progress.show(plan, tally)).await;
+    let outcome =
+        engine.run(policy, &request, || Now::read().wall, stop, &|plan, tally| progress.show(&plan.policy, plan.would_delete, tally)).await;
     progress.finish();
     outcome
 }
 
-fn report(outcomes: &[Outcome], json: bool) -> Result<ExitCode, Failure> {
+fn report<T: Serialize + std::fmt::Display>(outcomes: &[T], stop: impl Fn(&T) -> Stop, json: bool) -> Result<ExitCode, Failure> {
     if json {
         println!("{}", serde_json::to_string_pretty(outcomes).map_err(|error| Failure::new(SOFTWARE, error))?);
     } else {
         outcomes.iter().for_each(|outcome| println!("{outcome}"));
     }
-    let code = |outcome: &Outcome| match outcome.stop {
+    let code = |outcome: &T| match stop(outcome) {
         stop if stop.is_success() && stop != Stop::Soak => None,
         Stop::Blocked | Stop::Soak | Stop::PlanOnly => Some(DATA),
         _ => Some(UNAVAILABLE),
@@ -175,7 +182,7 @@ fn report(outcomes: &[Outcome], json: bool) -> Result<ExitCode, Failure> {
 // === impl Progress ===
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = "{msg} {wide_bar} {pos}/{len} {per_sec}, {eta} left";
             let bar = ProgressBar::new(0);
@@ -185,10 +192,10 @@ impl Progress {
         Self { bar, line: Mutex::new(Instant::now()), began: Instant::now() }
     }
 
-    fn show(&self, plan: &Plan, tally: &Tally) {
+    pub(super) fn show(&self, policy: &str, of: u64, tally: &Tally) {
         if let Some(bar) = &self.bar {
-            bar.set_message(plan.policy.clone());
-            bar.set_length(plan.would_delete.max(tally.deleted));
+            bar.set_message(policy.to_owned());
+            bar.set_length(of.max(tally.deleted));
             bar.set_position(tally.deleted);
             return;
         }
@@ -197,18 +204,11 @@ impl Progress {
             *line = Instant::now();
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
             let rate = tally.deleted as f64 / self.began.elapsed().as_secs_f64();
-            tracing::info!(
-                policy = plan.policy,
-                deleted = tally.deleted,
-                of = plan.would_delete,
-                children = tally.children,
-                per_second = rate.round(),
-                "retention goes on"
-            );
+            tracing::info!(policy, deleted = tally.deleted, of, children = tally.children, per_second = rate.round(), "retention goes on");
         }
     }
 
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -13,9 +13,6 @@ use crate::config::values::{HumanDuration, Texts};
 /// A policy that keeps less than a day is a mistake of units until proven otherwise.
 const SHORTEST_KEEP: Duration = Duration::from_secs(86_400);
 
-/// A name is a label of metrics and a folder of archives.
-const LONGEST_NAME: usize = 64;
-
 /// So many documents may be held by their ids; more are held better by a field or a collection.
 const MOST_HELD_IDS: usize = 10_000;
 
@@ -187,15 +184,10 @@ pub struct Guards {
 
 impl RawPolicy {
     pub(super) fn validate(self, mode: Mode, archive: Option<&Spanned<String>>, guards: Guards, complaints: &mut Complaints<'_>) -> Policy {
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
-        if self.name.is_empty() || self.name.len() > LONGEST_NAME || !self.name.chars().all(is_plain) {
-            complaints
-                .say(format!("a policy's name has 1 to {LONGEST_NAME} characters of a-z, 0-9, - and _: it names a folder of archives"));
-        }
         check_collection(&self.mongodb.collection, complaints);
         check_field(&self.mongodb.field, complaints);
         if self.keep.0 < SHORTEST_KEEP {
-            complaints.say("`keep` is at least 1d".to_owned());
+            complaints.say("`keep` is at least 1d: a shorter time is mostly a mistake of units");
         }
         let children: Vec<Child> = self.children.into_iter().map(|child| child.validate(complaints)).collect();
         if children.iter().any(|child| child.collection == self.mongodb.collection) {
@@ -216,17 +208,7 @@ impl RawPolicy {
         let holds = self.holds.into_iter().filter_map(|hold| hold.validate(complaints)).collect();
         let policy_mode = if mode == Mode::Plan { Mode::Plan } else { self.mode.unwrap_or(mode) };
         let archive = self.archive.or_else(|| archive.map(|url| url.value.clone()));
-        if policy_mode == Mode::Enforce && archive.is_none() {
-            complaints.say(
-                "nothing is deleted before it is archived: give `archive`, such as file:///var/lib/bellwether/archive, or `mode: plan`"
-                    .to_owned(),
-            );
-        }
-        if let Some(url) =
-            archive.as_ref().filter(|url| !["file://", "s3://", "gs://", "az://"].iter().any(|scheme| url.starts_with(scheme)))
-        {
-            complaints.say(format!("`archive` begins with file://, s3://, gs:// or az://, and {url:?} does not"));
-        }
+        check_archive(archive.as_deref(), policy_mode, complaints);
         Policy {
             name: self.name,
             mode: policy_mode,
@@ -239,6 +221,20 @@ impl RawPolicy {
             archive,
             guards: self.guards.checked(guards, |message| complaints.say(message)),
         }
+    }
+}
+
+/// What deletes archives first, and says where to.
+pub(super) fn check_archive(archive: Option<&str>, mode: Mode, complaints: &mut Complaints<'_>) {
+    match archive {
+        None if mode == Mode::Enforce => complaints.say(
+            "nothing is deleted before it is archived: give `archive`, such as file:///var/lib/bellwether/archive, or `mode: plan`"
+                .to_owned(),
+        ),
+        Some(url) if !["file://", "s3://", "gs://", "az://"].iter().any(|scheme| url.starts_with(scheme)) => {
+            complaints.say(format!("`archive` begins with file://, s3://, gs:// or az://, and {url:?} does not"));
+        }
+        _ => {}
     }
 }
 

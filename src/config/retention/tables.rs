@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::problems::{Complaints, Problems};
+use crate::config::retention::policy::check_archive;
+use crate::config::retention::{Mode, Names};
 use crate::config::spanned::Spanned;
 use crate::config::values::HumanDuration;
 
@@ -21,6 +23,8 @@ const MAX_ROWS: u64 = 1_000_000;
 #[schemars(rename = "TablePolicy")]
 pub(super) struct RawTablePolicy {
     name: String,
+    /// `plan` keeps this policy from deleting, whatever the section says.
+    mode: Option<Mode>,
     /// The table, with its schema where that is not the first of the search path.
     table: String,
     /// The column that says how old a row is: a timestamp or a date.
@@ -56,6 +60,8 @@ struct RawReference {
 pub struct TablePolicy {
     /// Its name.
     pub name: String,
+    /// Whether it deletes.
+    pub mode: Mode,
     /// The table.
     pub table: TableName,
     /// The column that says how old a row is.
@@ -95,29 +101,40 @@ pub struct Reference {
 // === impl RawTablePolicy ===
 
 impl RawTablePolicy {
-    pub(super) fn validate_all(raw: Vec<Spanned<Self>>, problems: &mut Problems) -> Vec<TablePolicy> {
+    /// `archive` is where rows go that say nothing else.
+    pub(super) fn validate_all(
+        raw: Vec<Spanned<Self>>,
+        mode: Mode,
+        archive: Option<&Spanned<String>>,
+        names: &mut Names,
+        problems: &mut Problems,
+    ) -> Vec<TablePolicy> {
         let mut policies: Vec<TablePolicy> = Vec::new();
         for Spanned { place, value } in raw {
             let mut complaints = Complaints::new(place, format!("retention.tables.{}", value.name), problems);
-            if policies.iter().any(|policy| policy.name == value.name) {
-                complaints.say("there are two table policies of this name");
-            }
-            policies.extend(value.validate(&mut complaints));
+            names.check(&value.name, &mut complaints);
+            policies.extend(value.validate(mode, archive, &mut complaints));
         }
         policies
     }
 
-    fn validate(self, complaints: &mut Complaints<'_>) -> Option<TablePolicy> {
+    fn validate(self, mode: Mode, archive: Option<&Spanned<String>>, complaints: &mut Complaints<'_>) -> Option<TablePolicy> {
         if self.keep.0 < SHORTEST_KEEP {
-            complaints.say("`keep` is at least 1d");
+            complaints.say("`keep` is at least 1d: a shorter time is mostly a mistake of units");
         }
         let max_fraction = self.max_fraction.unwrap_or(MAX_FRACTION);
-        if !(0.0..=1.0).contains(&max_fraction) {
-            complaints.say("`max_fraction` is a part of the table, from 0 to 1");
+        if !(max_fraction > 0.0 && max_fraction <= 1.0) {
+            complaints.say("`max_fraction` is a part of the table, above 0 and up to 1, such as 0.2");
         }
-        if self.column.is_empty() {
-            complaints.say("`column` is the name of a column");
+        if self.max_rows == Some(0) {
+            complaints.say("`max_rows` is at least 1; write `mode: plan` where nothing is to be deleted");
         }
+        if self.column.is_empty() || self.column.contains(['*', '%', '?', '\0']) {
+            complaints.say(format!("{:?} is no column: it is named exactly, with no patterns", self.column));
+        }
+        let mode = if mode == Mode::Plan { Mode::Plan } else { self.mode.unwrap_or(mode) };
+        let archive = self.archive.or_else(|| archive.map(|url| url.value.clone()));
+        check_archive(archive.as_deref(), mode, complaints);
         let mut name = |text: &str| {
             let parsed = TableName::parse(text);
             if parsed.is_none() {
@@ -133,12 +150,13 @@ impl RawTablePolicy {
             .collect();
         Some(TablePolicy {
             name: self.name,
+            mode,
             table: table?,
             column: self.column,
             keep: self.keep.0,
             keep_current_month: self.keep_current_month,
             unless_referenced: references,
-            archive: self.archive,
+            archive,
             max_fraction,
             max_rows: self.max_rows.unwrap_or(MAX_ROWS).max(1),
         })

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::config::logs::Start;
-use crate::logs::aside::{Aside, Moment, Search, is_like};
+use crate::logs::aside::{Aside, MAX_LOOKS, Moment, Search, is_like};
 use crate::logs::content::{Content, is_compressed};
 use crate::logs::discover::Found;
-use crate::logs::file::{BEFORE, Identity, Inode, Known, Mark, Seen};
+use crate::logs::file::{Identity, Inode, Known, Look, Mark, Seen};
 use crate::logs::metrics::{Rotation, Trouble};
 use crate::logs::rest::take;
-use crate::logs::shard::{MAX_FILES, Shard};
+use crate::logs::shard::Shard;
 use crate::logs::state::Position;
 use crate::logs::tail::{Begin, Tail, open};
 
@@ -30,33 +30,60 @@ pub(super) enum Before {
 
 impl Shard {
     /// Follows a file that was not known, after those that were at its path before. Whether it could be opened.
-    pub(super) fn take_in(&mut self, found: &Found, seen: Seen, here: &HashMap<Inode, Identity>, now: Instant) -> bool {
+    pub(super) fn take_in(&mut self, found: &Found, listed: Seen, here: &HashMap<Inode, Identity>, now: Instant) -> bool {
         // A file that an earlier run has known is no successor: its rotation has been counted.
-        let is_new = !self.saved.contains_key(&seen.identity.inode);
-        let Some((file, seen)) = self.acquire(&found.path, found) else { return false };
-        if is_new && self.is_copy_of_open(&file, &seen, &found.path, now) {
+        let is_new = !self.saved.contains_key(&listed.identity.inode);
+        let Some((file, mut look)) = self.acquire(&found.path, found) else {
+            if self.is_outdated && is_new {
+                self.missed.entry(found.path.clone()).or_insert(listed);
+            }
+            return false;
+        };
+        if is_new && self.is_copy_of_open(&file, &look.seen, &found.path, now) {
             return true;
         }
+        let was_written = look.seen.modified != listed.modified;
         let mut predecessor = if is_new { self.predecessor(&found.path, now) } else { Before::Nothing };
-        if let Some(position) = self.position_of(predecessor, &found.path) {
-            let after = Moment::of(position);
-            let mut search = Search::new(&found.path, &self.shared.commit());
-            // Rotated files that a pattern matches are found by that.
-            search.known.extend(here);
-            search.read.extend(self.gone.get(&found.path).map(|position| position.known));
-            for aside in search.unread(after, &file) {
-                predecessor = self.take_in_aside(&aside, found, predecessor, now);
-                // Its turn comes when all before it have been read: the next look finds the rest of them.
-                if self.is_outdated {
-                    return false;
+        let is_first = predecessor == Before::Nothing;
+        let after = match self.position_of(predecessor, &found.path) {
+            Some(position) => Some(Moment::of(position)),
+            None if !is_new || !self.reads_from_begin(found.input) => None,
+            // What a listing has found may have been put aside since then, or be in a copy.
+            None => self.missed.get(&found.path).or(was_written.then_some(&listed)).map(Moment::of_file),
+        };
+        if let Some(after) = after {
+            // What lies beside it is told from copies of it by what it holds: until it has held that from the look on.
+            for _ in 0..MAX_LOOKS {
+                let mut search = Search::new(&found.path, &self.shared.commit());
+                // Rotated files that a pattern matches are found by that.
+                search.known.extend(here);
+                search.read.extend(self.gone.get(&found.path).map(|position| position.known));
+                let unread = search.unread(after, &file).into_iter();
+                // A copy that is older than the listing has what nobody wanted then.
+                for aside in unread.filter(|aside| !is_first || aside.seen.modified >= after.modified) {
+                    predecessor = self.take_in_aside(&aside, found, predecessor, now);
+                    // Its turn comes when all before it have been read: the next look finds the rest of them.
+                    if self.is_outdated {
+                        return false;
+                    }
                 }
+                if look.is_still_of(&file) {
+                    break;
+                }
+                look = Look::at(&file).unwrap_or(look);
             }
         }
-        let Some(inode) = self.follow((file, seen), found, predecessor) else { return false };
+        let Some(inode) = self.follow((file, look), found, predecessor) else { return false };
+        self.missed.remove(&found.path);
         self.paths.insert(found.path.clone(), inode);
         self.paths.extend(found.target.clone().map(|target| (target, inode)));
         self.turns.push_back(inode);
         true
+    }
+
+    /// Whether a file that is found now is read from its first byte.
+    fn reads_from_begin(&self, input: usize) -> bool {
+        self.is_started || self.inputs[input].start != Some(Start::End)
     }
 
     /// Whether a pattern has found the copy of a file that is followed and has not been cut off yet. When that happens,
@@ -127,15 +154,16 @@ impl Shard {
 
     /// Opens a file. Where the listing named it, it must be the file that stood there then: whatever is done about those
     /// before it relies on that. The same inode is not enough: that of a file which has just been compressed is free.
-    fn acquire(&mut self, path: &Path, found: &Found) -> Option<(File, Seen)> {
-        if self.tails.len() >= MAX_FILES {
+    fn acquire(&mut self, path: &Path, found: &Found) -> Option<(File, Look)> {
+        if self.tails.len() >= self.max_files {
             self.complain(found.input, path, Trouble::TooManyFiles);
             return None;
         }
         let listed = found.what.as_ref().ok().filter(|_| path == found.path).map(|seen| seen.identity);
         let was_there = |identity: Identity| listed.is_none_or(|listed| listed.is(&identity));
-        match open(path) {
-            Ok((file, seen)) if was_there(seen.identity) => return Some((file, seen)),
+        let look = |(file, _): (File, Seen)| Look::at(&file).map(|look| (file, look));
+        match open(path).and_then(look) {
+            Ok((file, look)) if was_there(look.seen.identity) => return Some((file, look)),
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 self.complain(found.input, path, Trouble::of(&error));
             }
@@ -148,24 +176,21 @@ impl Shard {
     }
 
     /// Follows a file, and goes on with it where it is known from an earlier run. `found` says for which input.
-    fn follow(&mut self, (file, seen): (File, Seen), found: &Found, predecessor: Before) -> Option<Inode> {
+    fn follow(&mut self, (file, look): (File, Look), found: &Found, predecessor: Before) -> Option<Inode> {
+        let seen = look.seen;
         let inode = seen.identity.inode;
         // Another file may have got the inode since the listing.
         if self.saved.get(&inode).is_some_and(|position| !position.known.identity.is(&seen.identity)) {
             self.give_up(inode, found.input);
         }
         let earlier = self.saved.remove(&inode).or_else(|| self.done_before(&file, &seen, found));
-        let was_short = found.what.is_ok() && earlier.as_ref().is_some_and(|position| usize::from(position.known.head.length) < BEFORE);
         let input = &self.inputs[found.input];
         let opened = match earlier {
-            Some(position) => Tail::resume(file, seen, found.input, position),
+            Some(position) => Tail::resume(file, look, found.input, position),
             None => {
-                let begin = match input.start {
-                    Some(Start::End) if !self.is_started => Begin::End,
-                    _ => Begin::Start,
-                };
+                let begin = if self.reads_from_begin(found.input) { Begin::Start } else { Begin::End };
                 let name = (found.input, input.name.as_str());
-                Tail::new(file, seen, name, found.path.clone(), begin, self.max_line).map(|tail| (tail, true))
+                Tail::new(file, look, name, found.path.clone(), begin, self.max_line).map(|tail| (tail, true))
             }
         };
         match opened {
@@ -173,9 +198,8 @@ impl Shard {
                 let series = &self.inputs[found.input].series;
                 if !goes_on {
                     tail.truncated(&mut self.readers[0], series);
-                } else if was_short {
-                    // Next to nothing in it tells whether it has been copied and cut off since.
-                    tail.read_copies_after(Moment::of(&tail.position), &mut self.readers[0], series);
+                } else if !tail.was_cut_off_unseen(&mut self.readers[0], series) {
+                    tail.learn(&look);
                 }
                 self.insert(tail, found, predecessor);
             }

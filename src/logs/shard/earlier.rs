@@ -1,17 +1,21 @@
 //! Files that an earlier run has known: found again under another name or compressed, or given up with what was lost.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::logs::aside::renamed;
+use crate::logs::aside::{is_like, origins, renamed};
 use crate::logs::content::is_compressed;
 use crate::logs::discover::Found;
-use crate::logs::file::{Identity, Inode};
+use crate::logs::file::{Identity, Inode, Look};
 use crate::logs::metrics::Trouble;
 use crate::logs::rest::recover;
 use crate::logs::shard::Shard;
 use crate::logs::shard::arrival::Before;
-use crate::logs::state::Position;
+use crate::logs::state::{Done, Position};
+use crate::logs::tail::open;
 
 impl Shard {
     /// Finds files of an earlier run that have been renamed since, so that no pattern matches them.
@@ -39,6 +43,37 @@ impl Shard {
                 None => self.give_up(inode, input),
             }
         }
+    }
+
+    /// At the very first start: what was put aside before is nobody's, also when it is compressed later and looks young.
+    pub(super) fn disown(&mut self) {
+        let mut folders: HashMap<PathBuf, HashMap<OsString, &Path>> = HashMap::new();
+        for tail in self.tails.values().filter(|tail| self.inputs[tail.input].start.is_some()) {
+            let Ok(real) = fs::canonicalize(&tail.position.path) else { continue };
+            let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else { continue };
+            folders.entry(folder.to_owned()).or_default().insert(name.to_owned(), &tail.position.path);
+        }
+        let mut found: Vec<(Look, Done)> = Vec::new();
+        for (folder, originals) in folders {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let aside = entry.path();
+                let Some(path) = origins(&aside).find_map(|name| originals.get(&name).filter(|_| is_like(&folder.join(&name), &aside)))
+                else {
+                    continue;
+                };
+                let known =
+                    open(&aside).and_then(|(file, _)| Ok((Look::at(&file)?, file))).and_then(|(look, file)| Ok((look, look.known(&file)?)));
+                if let Ok((look, known)) = known
+                    && !is_compressed(&aside)
+                    && !self.tails.contains_key(&known.identity.inode)
+                {
+                    found.push((look, Done { path: path.to_path_buf(), known }));
+                }
+            }
+        }
+        found.sort_by_key(|(look, _)| look.seen.modified);
+        let mut commit = self.shared.commit();
+        found.into_iter().for_each(|(_, done)| commit.done(done));
     }
 
     /// A file is not where it was, nor beside that under another name: its content may be there, or is lost.

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::logs::decoder::Decoder;
 use crate::logs::metrics::{ConnectionEvent, InputSeries};
 use crate::logs::outcome::Tally;
+use crate::logs::revision::Edition;
 use crate::logs::state::Shared;
 use crate::logs::stream::Stream;
 use crate::logs::stream::door::{Door, Visit};
@@ -57,6 +58,7 @@ pub struct Pump {
     open: Vec<Open>,
     entrances: Vec<Entrance>,
     buffer: Vec<u8>,
+    edition: Edition,
 }
 
 /// A stream that is being read.
@@ -78,7 +80,7 @@ impl Pump {
     pub fn new(decoder: Decoder, sources: Vec<Source>, entrances: Vec<Entrance>) -> Self {
         let now = Instant::now();
         let open = sources.into_iter().map(|source| Open { source, stream: Stream::default(), entrance: None, heard: now }).collect();
-        Self { decoder, open, entrances, buffer: vec![0; BUFFER] }
+        Self { decoder, open, entrances, buffer: vec![0; BUFFER], edition: 0 }
     }
 
     /// Whether there is nothing to read, now and later.
@@ -158,6 +160,9 @@ impl Pump {
 
     /// Counts the lines of some bytes of a stream; none are its end.
     fn count(&mut self, number: usize, bytes: &[u8], shared: &Shared) {
+        if let Some(decoder) = shared.rules.newer_than(&mut self.edition) {
+            self.decoder.take_rules_of(decoder);
+        }
         let Open { source, stream, .. } = &mut self.open[number];
         let mut families = shared.families.lock();
         let (tally, base) = stream.take(bytes, &mut self.decoder, &mut families);

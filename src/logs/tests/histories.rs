@@ -1,6 +1,7 @@
 //! Random histories of a log, its reader and its state, against a model: after each, every counter is exact.
 
 use super::*;
+use crate::logs::interlude;
 
 /// What happens.
 #[derive(Clone, Copy, Debug)]
@@ -20,13 +21,24 @@ enum Event {
     Truncate,
     Delete,
     Look,
+    /// After so many moments of a look, a rotation comes in between.
+    LookWhile(usize, Rotation),
     Save,
     Kill,
+}
+
+/// What is done with the file, and how what was put aside is compressed.
+#[derive(Clone, Copy, Debug)]
+enum Rotation {
+    Rename(Option<(Packing, bool)>),
+    Copy(Option<(Packing, bool)>),
 }
 
 fn event() -> impl proptest::strategy::Strategy<Value = Event> {
     use proptest::prelude::*;
     let packing = || prop_oneof![Just(Packing::Gzip), Just(Packing::Zstd)];
+    let packed = || proptest::option::of((packing(), any::<bool>()));
+    let rotation = prop_oneof![packed().prop_map(Rotation::Rename), packed().prop_map(Rotation::Copy)];
     prop_oneof![
         4 => (1_u64..20).prop_map(Event::Append),
         2 => (1_usize..60).prop_map(Event::AppendPart),
@@ -38,6 +50,7 @@ fn event() -> impl proptest::strategy::Strategy<Value = Event> {
         1 => Just(Event::Truncate),
         1 => Just(Event::Delete),
         4 => Just(Event::Look),
+        3 => (0_usize..40, rotation).prop_map(|(moment, rotation)| Event::LookWhile(moment, rotation)),
         2 => Just(Event::Save),
         2 => Just(Event::Kill),
     ]
@@ -51,8 +64,8 @@ struct Model {
     written: u64,
     rotated: u64,
     before: Option<File>,
-    /// The reader has seen the file while next to nothing was in it.
-    was_short: bool,
+    /// It was cut off without a copy, and not looked at since.
+    was_cut_off: bool,
 }
 
 // === impl Model ===
@@ -71,7 +84,7 @@ impl Model {
     fn put_aside(&mut self) -> String {
         self.end_line();
         // Rotations are further apart than a tick of the kernel's clock, by which files are told apart.
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(TICK);
         self.rotated += 1;
         format!("app.log.{}", self.rotated)
     }
@@ -104,23 +117,17 @@ impl Model {
                 let name = self.put_aside();
                 self.before = Some(self.bench.append("app.log", ""));
                 self.bench.rename("app.log", &name);
-                self.was_short = false;
                 self.append(1);
             }
             Event::RenameAndCompress(packing, keeps_time) => {
                 let name = self.put_aside();
                 self.bench.append("app.log", "");
                 self.bench.rename("app.log", &name);
-                (self.before, self.was_short) = (None, false);
+                self.before = None;
                 self.append(1);
                 self.bench.compress(&name, packing, keeps_time);
             }
             Event::Copy | Event::CopyAndCompress(_) => {
-                // Of a file that was as good as empty when it was last seen, nothing tells that it was cut off since.
-                if self.was_short {
-                    self.end_line();
-                    self.look();
-                }
                 let name = self.put_aside();
                 self.bench.copy_and_cut_off("app.log", &name);
                 if let Event::CopyAndCompress(packing) = event {
@@ -134,15 +141,17 @@ impl Model {
                 self.look();
                 self.bench.save();
                 OpenOptions::new().write(true).create(true).truncate(true).open(self.bench.path("app.log")).unwrap();
+                self.was_cut_off = true;
             }
             Event::Delete => {
                 self.end_line();
                 self.look();
                 self.bench.save();
                 fs::remove_file(self.bench.path("app.log")).unwrap();
-                (self.before, self.was_short) = (None, false);
+                self.before = None;
                 self.append(1);
             }
+            Event::LookWhile(moment, rotation) => self.look_while(moment, rotation),
             Event::Look => self.look(),
             Event::Save => self.bench.save(),
             Event::Kill => {
@@ -154,7 +163,35 @@ impl Model {
 
     fn look(&mut self) {
         self.bench.look();
-        self.was_short = fs::metadata(self.bench.path("app.log")).is_ok_and(|metadata| metadata.len() < crate::logs::file::BEFORE as u64);
+        self.was_cut_off = false;
+    }
+
+    fn look_while(&mut self, moment: usize, rotation: Rotation) {
+        // Whose bytes the length was that a look has seen in between, nobody could tell.
+        if self.was_cut_off {
+            self.look();
+        }
+        self.rotated += 1;
+        self.before = None;
+        let (end, last, next) = (format!(".{}", self.rotated), std::mem::take(&mut self.pending) + &self.next(1), self.next(2));
+        let log = Hand(self.bench.path("app.log"));
+        let rotate = move || {
+            std::thread::sleep(TICK);
+            log.append(&last);
+            let (Rotation::Rename(packed) | Rotation::Copy(packed)) = rotation;
+            match rotation {
+                Rotation::Rename(_) => log.rename(&end, &next),
+                Rotation::Copy(_) => log.copy(&end, &next),
+            }
+            if let Some((packing, keeps_time)) = packed {
+                log.compress(&end, packing, keeps_time);
+            }
+        };
+        let waiting = interlude::at(moment, rotate.clone());
+        self.look();
+        if !waiting.has_happened() {
+            rotate();
+        }
     }
 
     fn counted(&self) -> (u64, u64) {
@@ -171,7 +208,7 @@ proptest::proptest! {
         bench.append("app.log", "");
         // The keeper writes the first snapshot after the first look.
         bench.look().save();
-        let mut model = Model { bench, pending: String::new(), written: 0, rotated: 0, before: None, was_short: true };
+        let mut model = Model { bench, pending: String::new(), written: 0, rotated: 0, before: None, was_cut_off: false };
         events.into_iter().for_each(|event| model.happens(event));
         model.end_line();
         model.bench.look();

@@ -7,14 +7,19 @@
 //! | T08–T10 | renamed, compressed, inode used again, while stopped | here |
 //! | T11–T16 | half lines, equal files, tiny files, links, parts of container lines | here |
 //! | T17 | kill -9 under load | `tests/it/logs.rs`, and a thousand times by `just soak-logs` |
-//! | T18 | a state that is torn, empty, changed, of another version; a full disk; a failing one | here, `series::snapshot` |
-//! | T19 | a state folder that is read only, or has another owner | `app::state_dir` |
-//! | T20, T21 | a rule added or taken away, a bad one: read at a start, not at a reload | `series::families`, `tests/it/config.rs` |
-//! | T22–T24 | an attack with labels, an idle series, the first increment | `series::families` |
-//! | T25–T28 | a scrape while lines come; long, bad and malformed lines | here |
-//! | T29–T33 | too few watches, idle files, deletion, permission, clocks | here, `logs::watch` |
+//! | T18 | a state that is torn, empty, changed, of another version; a full volume; a failing disk | here, `survival`, `tests/it/logs_faults.rs` |
+//! | T19 | a state volume that is read only; a second process | `tests/it/logs_faults.rs`; `app::state_dir` |
+//! | T20, T21 | rules that are reloaded under load; bad ones | `reload`, `tests/it/logs.rs` |
+//! | T22 | an attack with labels | `series::rules` (a million values) |
+//! | T23 | a series that was idle | here |
+//! | T24 | the first increment | here |
+//! | T25–T28 | a scrape while lines come; long, bad and malformed lines | here; a gigabyte: `tests/it/logs_faults.rs` |
+//! | T29 | too few watches; a queue that overflows | `tests/it/logs_faults.rs`; `logs::watch` |
+//! | T30 | idle files, ten thousand files | here, `tests/it/logs_faults.rs` |
+//! | T31, T32 | deletion, permission | here |
+//! | T33 | times of the past and the future; a clock that jumps | here; `tests/it/logs_faults.rs` |
 //! | T34 | the standard input ends | `live`, `tests/it/logs.rs` |
-//! | T35 | random histories against a model | `histories` |
+//! | T35 | random histories against a model, each moment of a look | `histories`, `moments` |
 //! | T36 | rules proposed for an unknown log | `tests/it/logs_diagnose.rs` |
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -169,23 +174,13 @@ fn t09_compressed_while_stopped() {
 
 #[test]
 fn t10_an_inode_that_is_used_again_while_stopped() {
-    use std::os::unix::fs::MetadataExt as _;
     let mut bench = Bench::new();
     bench.append("app.log", lines(0..50));
     bench.look().save();
-    let inode = |bench: &Bench| fs::metadata(bench.path("app.log")).unwrap().ino();
-    let before = inode(&bench);
+    let before = bench.inode("app.log");
     bench.kill();
     fs::remove_file(bench.path("app.log")).unwrap();
-    // The file system gives the number to one of the next files.
-    let mut others = 0;
-    bench.append("app.log", "");
-    while inode(&bench) != before && others < 2000 {
-        others += 1;
-        bench.rename("app.log", &format!("other.{others}"));
-        bench.append("app.log", "");
-    }
-    assert_eq!(inode(&bench), before, "this file system does not use inodes again");
+    bench.reuse(before, "app.log");
     bench.append("app.log", lines(100..160));
     bench.look().check(110, 1, 0);
     assert_eq!((bench.lost(), bench.troubles("vanished")), (0, 1));
@@ -348,6 +343,76 @@ fn t18_a_disk_that_is_full_for_a_while() {
 }
 
 #[test]
+fn t18_a_disk_that_fails_for_a_while() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    // Nothing is at the begin of our memory: reading and writing there fails with EIO.
+    let slot = bench.folder.path().join("state/logs.0.state");
+    let error = File::open("/proc/self/mem").and_then(|mut file| std::io::Read::read(&mut file, &mut [0])).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    std::os::unix::fs::symlink("/proc/self/mem", &slot).unwrap();
+    bench.append("app.log", lines(2..4));
+    bench.look().save();
+    assert_eq!(bench.snapshot_failures(), 1);
+    // Neither can it be read: the other slot counts.
+    bench.kill();
+    bench.look().check(4, 0, 0);
+    assert_eq!(bench.snapshot_failures(), 1);
+    fs::remove_file(&slot).unwrap();
+    bench.save();
+    bench.append("app.log", lines(4..5));
+    bench.kill();
+    bench.look().check(5, 0, 0);
+    assert_eq!(bench.snapshot_failures(), 0);
+}
+
+#[test]
+fn t23_a_series_that_was_idle_for_a_year_goes_on_where_it_was() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..3));
+    bench.look();
+    let families = bench.engine.families();
+    let year = 365 * 86_400_000;
+    let mut now = crate::clock::Moment::read();
+    now.wall += year;
+    let mut all = families.lock();
+    all.set_now(now);
+    all.tick();
+    drop(all);
+    bench.now += Duration::from_millis(u64::try_from(year).unwrap());
+    bench.look().check(3, 0, 0);
+    bench.append("app.log", lines(3..4));
+    bench.look().check(4, 0, 0);
+    bench.save();
+    bench.kill();
+    bench.look().check(4, 0, 0);
+}
+
+#[test]
+fn t24_the_first_increment_is_seen_as_one() {
+    let mut bench = Bench::new();
+    let exposed = |bench: &Bench| {
+        let mut registry = crate::metrics::Registry::default();
+        registry.expose(bench.engine.families());
+        let text = crate::metrics::exposition::Format::OpenMetrics.write(&registry).unwrap();
+        let of = |name: &str| {
+            let begin = format!("{name}{{level=\"info\",service=\"decisionbox-agent\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&begin)).map(str::to_owned)
+        };
+        (of("decisionbox_log_lines_total").unwrap(), of("decisionbox_log_lines_created").unwrap())
+    };
+    let (zero, created) = exposed(&bench);
+    assert_eq!(zero.parse(), Ok(0.0), "it is there before the first line");
+    bench.append("app.log", lines(0..1));
+    bench.look().save();
+    assert_eq!(exposed(&bench).0.parse(), Ok(1.0));
+    bench.kill();
+    bench.look();
+    assert_eq!(exposed(&bench).1, created, "a restart is no new begin");
+}
+
+#[test]
 fn t25_a_scrape_while_lines_come_sees_no_half_of_them() {
     let mut bench = Bench::new();
     let run = "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"message\":\"Discovery run completed\",\"service\":\"decisionbox-agent\",\"duration\":\"5m23.4s\"}\n";
@@ -442,8 +507,11 @@ fn t28_a_malformed_line_between_good_ones() {
     bench.look();
     assert_eq!((bench.outcome("record"), bench.outcome("malformed")), (2, 1));
     assert_eq!(bench.value("bellwether_log_malformed_total", &["app", "truncated"]), 1);
-    let samples = format!("{:?}", bench.engine.samples());
-    assert!(!samples.is_empty());
+    let samples = bench.engine.samples().all();
+    let sample = &samples[0];
+    let seen = (samples.len(), sample.input.as_str(), sample.reason, sample.offset, sample.column, sample.excerpt.as_str());
+    assert_eq!(seen, (1, "app", "truncated", first.len() as u64, 8, "{\"cut\":"));
+    assert_eq!(sample.source, bench.path("app.log").display().to_string());
 }
 
 #[test]
@@ -463,6 +531,19 @@ fn t30_idle_files_are_not_read_again() {
     assert!(!bench.engine.shard.read(bench.now), "a file that has not changed has no turn");
     bench.check(1000, 0, 0);
     assert_eq!(bench.value("bellwether_log_files", &["app"]), 1000);
+}
+
+#[test]
+fn t30_more_files_than_allowed_are_said_and_read_when_others_have_gone() {
+    let mut bench = Bench::new();
+    bench.engine.shard.set_max_files(3);
+    (0..5).for_each(|file| drop(bench.append(&format!("{file}.log"), lines(0..2))));
+    bench.look().look().check(6, 0, 0);
+    assert_eq!((bench.troubles("too_many_files"), bench.value("bellwether_log_files", &["app"])), (2, 3));
+    let open = (0..5).filter(|file| descriptors(&bench.path(&format!("{file}.log"))) > 0);
+    open.collect::<Vec<u64>>().iter().take(2).for_each(|file| fs::remove_file(bench.path(&format!("{file}.log"))).unwrap());
+    bench.pass_grace().look().check(10, 0, 0);
+    assert_eq!(bench.lost(), 0);
 }
 
 #[test]
@@ -524,6 +605,19 @@ fn t33_times_of_the_past_and_the_future_expire_nothing() {
     bench.look().check(4, 0, 0);
     assert_eq!(bench.value("bellwether_log_files", &["app"]), 1);
     assert_eq!(bench.lost(), 0);
+}
+
+#[test]
+fn zeros_before_a_line_that_is_too_long_are_those_of_its_file() {
+    // Found by the fuzzer: they were counted with the next line that came, whosever that was.
+    let mut bench = Bench::new();
+    let max = bench.config.max_line;
+    bench.append("app.log", [vec![0; 100], vec![b'x'; max + 1], b"\n".to_vec()].concat());
+    bench.look();
+    assert_eq!((bench.outcome("too_long"), bench.repaired("zeros")), (1, 1));
+    bench.append("app.log", lines(0..1));
+    bench.look();
+    assert_eq!((bench.outcome("record"), bench.repaired("zeros")), (1, 1));
 }
 
 #[test]

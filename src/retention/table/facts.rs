@@ -23,6 +23,8 @@ pub struct TableFacts {
     pub total: u64,
     /// Older than the cutoff, with a date that was set.
     pub expired: u64,
+    /// The oldest of these.
+    pub oldest: Option<Timestamp>,
     /// What is kept.
     pub kept: TableKept,
     /// Tables whose rows the server would delete or change together with these, and that the policy does not name.
@@ -30,36 +32,39 @@ pub struct TableFacts {
 }
 
 /// Reads the facts of a policy's table. Writes nothing: the transaction could not.
-pub(super) async fn read(policy: &TablePolicy, session: &PostgresSession) -> Result<TableFacts, TableError> {
+/// `decided` is a cutoff that somebody has decided on, in milliseconds since 1970.
+pub(super) async fn read(policy: &TablePolicy, session: &PostgresSession, decided: Option<i64>) -> Result<TableFacts, TableError> {
     let failed = |step| TableError::store(&policy.name, step);
     let begin =
         format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = {LIMIT_MS}");
     session.run(&begin).await.map_err(failed("beginning to read"))?;
-    let read = within(policy, session).await;
+    let read = within(policy, session, decided).await;
     let ended = session.run("ROLLBACK").await.map_err(failed("ending the reading"));
     let facts = read?;
     ended?;
     Ok(facts)
 }
 
-async fn within(policy: &TablePolicy, session: &PostgresSession) -> Result<TableFacts, TableError> {
+async fn within(policy: &TablePolicy, session: &PostgresSession, decided: Option<i64>) -> Result<TableFacts, TableError> {
     let failed = |step| TableError::store(&policy.name, step);
     let shape = shape(policy, session).await?;
     let now =
         ask(session, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").await.map_err(failed("asking for its clock"))?;
     let now = now.and_then(|millis| Timestamp::from_millisecond(millis.parse().ok()?).ok());
     let now = now.ok_or_else(|| mismatch(policy, "the database's clock is at no time that there is".to_owned()))?;
-    let cutoff = sql::cutoff(policy, now);
+    let cutoff = sql::cutoff(policy, now, decided);
     let (table, column) = (&shape.table, format!("t.{}", quoted(&policy.column)));
     let expired = shape.is_expired(&policy.column, cutoff);
     let referenced = format!("NOT ({})", shape.is_unreferenced(&policy.unless_referenced));
     let counts = format!(
         "SELECT count(*), count(*) FILTER (WHERE {expired}), count(*) FILTER (WHERE {column} IS NULL), \
-         count(*) FILTER (WHERE {column} < '{FLOOR}'), count(*) FILTER (WHERE {column} > now()) FROM {table} t"
+         count(*) FILTER (WHERE {column} < '{FLOOR}'), count(*) FILTER (WHERE {column} > now()), \
+         (extract(epoch FROM min({column}) FILTER (WHERE {expired})) * 1000)::bigint FROM {table} t"
     );
     let counts = session.rows(&counts).await.map_err(failed("counting rows by their date"))?;
     let number = |at: usize| counts.first().and_then(|row| row.get(at)?.as_ref()?.parse::<u64>().ok()).unwrap_or_default();
     let (total, expired_rows) = (number(0), number(1));
+    let oldest = counts.first().and_then(|row| Timestamp::from_millisecond(row.get(5)?.as_ref()?.parse().ok()?).ok());
     let referenced = match policy.unless_referenced.is_empty() {
         true => 0,
         false => {
@@ -71,7 +76,7 @@ async fn within(policy: &TablePolicy, session: &PostgresSession) -> Result<Table
     let mut kept = TableKept { young: 0, referenced, null: number(2), before_floor: number(3), future: number(4) };
     kept.young = total.saturating_sub(expired_rows + kept.null + kept.before_floor + kept.future);
     let uncovered = uncovered(policy, &shape, session).await.map_err(failed("looking for what refers to the rows"))?;
-    Ok(TableFacts { shape, now, cutoff, total, expired: expired_rows, kept, uncovered })
+    Ok(TableFacts { shape, now, cutoff, total, expired: expired_rows, oldest, kept, uncovered })
 }
 
 /// What the catalogue says: the table, its columns, its key.

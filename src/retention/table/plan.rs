@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::retention::TablePolicy;
-use crate::retention::archive::Digest;
 use crate::retention::guard::{Guard, Verdict};
 use crate::retention::table::facts::TableFacts;
+use crate::retention::warrant::PlanId;
 
 /// How far the clocks of the database and of the host may differ, in milliseconds.
 const MAX_SKEW_MS: u64 = 60_000;
@@ -16,7 +17,9 @@ const MAX_SKEW_MS: u64 = 60_000;
 pub struct TablePlan {
     /// The policy's name.
     pub policy: String,
-    /// A hash of the whole plan.
+    /// Says that the policy is still the same.
+    pub policy_hash: String,
+    /// What the plan is called.
     pub plan_id: String,
     /// The table, quoted.
     pub table: String,
@@ -32,6 +35,9 @@ pub struct TablePlan {
     pub total: u64,
     /// Rows that would be deleted.
     pub would_delete: u64,
+    /// The date of the oldest row that is older than the cutoff.
+    #[serde(skip)]
+    pub oldest: Option<Timestamp>,
     /// The part of the table that would be deleted, from 0 to 1.
     pub fraction: f64,
     /// What would be kept.
@@ -55,6 +61,13 @@ pub struct TableKept {
     pub future: u64,
 }
 
+/// Says that a policy is still the same: another table, column or time makes another hash.
+pub(in crate::retention) fn policy_hash(policy: &TablePolicy) -> String {
+    let TablePolicy { name, mode: _, table, column, keep, keep_current_month, unless_referenced, archive, max_fraction, max_rows } = policy;
+    let text = format!("{:?}", (name, table, column, keep, keep_current_month, unless_referenced, archive, max_fraction, max_rows));
+    Sha256::digest(text).iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 // === impl TablePlan ===
 
 impl TablePlan {
@@ -62,22 +75,24 @@ impl TablePlan {
     #[must_use]
     pub fn of(policy: &TablePolicy, facts: &TableFacts, host_now: Timestamp) -> Self {
         let would_delete = facts.expired.saturating_sub(facts.kept.referenced);
+        let policy_hash = policy_hash(policy);
+        let id = PlanId::new(facts.now.as_millisecond(), facts.cutoff.as_millisecond(), would_delete, 0, &policy_hash);
         let mut plan = Self {
             policy: policy.name.clone(),
-            plan_id: String::new(),
+            policy_hash,
+            plan_id: id.to_string(),
             table: facts.shape.table.clone(),
             column: policy.column.clone(),
             database_now: facts.now,
             cutoff: facts.cutoff,
             total: facts.total,
             would_delete,
+            oldest: facts.oldest,
             fraction: fraction(would_delete, facts.total),
             kept: facts.kept,
             guards: Vec::new(),
         };
         plan.guards = plan.verdicts(policy, facts, host_now);
-        let text = serde_json::to_vec(&plan).unwrap_or_default();
-        plan.plan_id = Digest::of(&text).into();
         plan
     }
 
@@ -122,10 +137,9 @@ impl TablePlan {
         ]
     }
 
-    /// The first guard that does not let it go on.
-    #[must_use]
-    pub fn blocked(&self) -> Option<&Verdict> {
-        self.guards.iter().find(|verdict| !verdict.passes)
+    /// The guards that do not let it go on.
+    pub fn blocking(&self) -> impl Iterator<Item = &Verdict> {
+        self.guards.iter().filter(|verdict| !verdict.passes)
     }
 }
 
@@ -137,7 +151,7 @@ fn fraction(part: u64, total: u64) -> f64 {
 
 impl std::fmt::Display for TablePlan {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(formatter, "PLAN of {} (nothing has been done)", self.policy)?;
+        writeln!(formatter, "PLAN ONLY, nothing has been deleted: policy {}", self.policy)?;
         writeln!(formatter, "  rows of {} whose {} is before {}", self.table, self.column, self.cutoff)?;
         writeln!(formatter, "  {:>9} of {} would be deleted", self.would_delete, self.total)?;
         for (rows, reason) in [
@@ -152,8 +166,8 @@ impl std::fmt::Display for TablePlan {
             }
         }
         for verdict in &self.guards {
-            writeln!(formatter, "  {} {}", if verdict.passes { "ok     " } else { "BLOCKED" }, verdict.finding)?;
+            writeln!(formatter, "  {} {}", if verdict.passes { "ok  " } else { "STOP" }, verdict.finding)?;
         }
-        writeln!(formatter, "  plan {}", self.plan_id)
+        write!(formatter, "  policy {}\n  plan {}", self.policy_hash, self.plan_id)
     }
 }

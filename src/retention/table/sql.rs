@@ -48,8 +48,16 @@ pub(super) fn table(name: &TableName) -> String {
 }
 
 /// What is older goes. Never within the current month where budgets are computed from it, whichever zone the
-/// application counts its months in.
-pub(super) fn cutoff(policy: &TablePolicy, now: Timestamp) -> Timestamp {
+/// application counts its months in; and never later than what was `decided` on, in milliseconds since 1970.
+pub(super) fn cutoff(policy: &TablePolicy, now: Timestamp, decided: Option<i64>) -> Timestamp {
+    let cutoff = cutoff_at(policy, now);
+    let decided = decided.and_then(|decided| Timestamp::from_millisecond(decided).ok());
+    let cutoff = decided.map_or(cutoff, |decided| decided.min(cutoff));
+    // As the plan's name can say it.
+    Timestamp::from_millisecond(cutoff.as_millisecond()).unwrap_or(cutoff)
+}
+
+fn cutoff_at(policy: &TablePolicy, now: Timestamp) -> Timestamp {
     let hours = |hours: i64| jiff::SignedDuration::from_hours(hours);
     let keep = jiff::SignedDuration::try_from(policy.keep).unwrap_or(jiff::SignedDuration::MAX);
     let by_age = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
@@ -191,6 +199,7 @@ mod tests {
     fn policy(days: u64, keep_current_month: bool) -> TablePolicy {
         TablePolicy {
             name: "query_logs".to_owned(),
+            mode: crate::config::retention::Mode::Enforce,
             table: TableName { schema: None, table: "query_logs".to_owned() },
             column: "created_at".to_owned(),
             keep: Duration::from_secs(days * 86_400),
@@ -204,7 +213,7 @@ mod tests {
 
     #[track_caller]
     fn check(days: u64, month: bool, now: &str, expected: &str) {
-        assert_eq!(cutoff(&policy(days, month), now.parse().unwrap()).to_string(), expected);
+        assert_eq!(cutoff(&policy(days, month), now.parse().unwrap(), None).to_string(), expected);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! A delta has the same families as those that it was made from, so a rule finds its series in either by the same
 //! number. It remembers what it touched: taking it over costs as much as there is news, however many series there are.
-//! What concerns more than one series, such as a finish whose start another thread may have seen, is decided only then.
+//! What concerns more than one series, such as a finish whose start another thread may have seen, or which series is
+//! beyond the cap, is decided only then.
 
-use crate::series::families::{Families, FamilyId, PairsId, SeriesId, SeriesValue, WatchId};
+use crate::series::families::{Families, Family, FamilyId, PairsId, SeriesId, SeriesValue, WatchId};
 
 /// What a delta remembers of a series.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,10 +74,12 @@ impl Families {
     pub fn absorb(&mut self, delta: &mut Self) {
         let Self { families, touched: Some(touched), now, .. } = delta else { return };
         *now = self.now;
+        let mut given_up: Vec<SeriesId> = Vec::new();
         for SeriesId { family: id, series } in touched.series.drain(..) {
             let family = &mut families[id];
             // The cap is that of the families that take over: what overflows is counted where it goes to.
             family.overflowed = 0;
+            let (position, is_open, is_overflow) = (series, family.too_long.is_some(), family.overflow == Some(series));
             let series = &mut family.series[series];
             let home = match series.pending.home {
                 Some(home) => home,
@@ -89,6 +92,11 @@ impl Families {
             let own = &mut self.families[id];
             if own.overflow == Some(home) {
                 own.overflowed += u64::from(pending.updates);
+                // Of labels without end those that were not taken over are not kept: there may be millions. Those of
+                // closed sets are, since rules remember where they are.
+                if is_open && !is_overflow {
+                    given_up.push(SeriesId { family: id, series: position });
+                }
             }
             let target = &mut own.series[home];
             target.known |= pending.updates > 0;
@@ -107,6 +115,15 @@ impl Families {
                 Event::TooLong(family) => self.note_too_long(family),
             }
         }
+        given_up.into_iter().for_each(|SeriesId { family, series }| families[family].give_up(series));
+    }
+
+    /// Whether a series stays at its place: one of a delta does not before it has been taken over, where its labels
+    /// have no end.
+    #[must_use]
+    pub fn is_lasting(&self, id: SeriesId) -> bool {
+        let family = &self.families[id.family];
+        self.touched.is_none() || family.too_long.is_none() || family.series[id.series].pending.home.is_some()
     }
 
     /// Leaves something to those that take this over, where this is a delta. Whether it is.
@@ -121,6 +138,7 @@ impl Families {
     }
 
     /// Notes in a delta that a series gets a value.
+    #[inline]
     pub(super) fn touch(&mut self, id: SeriesId, updates: u32, is_set: bool) {
         let Some(Touched { series: touched, .. }) = &mut self.touched else { return };
         let pending = &mut self.families[id.family].series[id.series].pending;
@@ -130,6 +148,18 @@ impl Families {
             pending.is_listed = true;
             touched.push(id);
         }
+    }
+}
+
+// === impl Family ===
+
+impl Family {
+    /// Forgets a series of a delta, whose place the next new one gets.
+    fn give_up(&mut self, place: usize) {
+        let series = &mut self.series[place];
+        self.index.remove(&std::mem::take(&mut series.labels));
+        series.pending = Pending::default();
+        self.free.push(place);
     }
 }
 
@@ -212,6 +242,77 @@ mod tests {
             }
         }
         assert_eq!(shared.value("Counter", &[OVERFLOW]), None);
+    }
+
+    /// Counts into the series of a label.
+    fn count(families: &mut Families, family: FamilyId, label: &str) {
+        let series = families.series(family, &[label]);
+        families.add(series, 1.0);
+    }
+
+    #[test]
+    fn a_series_that_another_thread_has_made_takes_what_is_its_own_however_many_have_overflowed_before() {
+        for is_open in [false, true] {
+            let mut shared = Families::default();
+            let family = declare(&mut shared, MetricKind::Counter, 3);
+            if is_open {
+                shared.note_open_labels(family);
+            }
+            let [mut first, mut second] = [shared.delta(), shared.delta()];
+            ["a", "b", "c"].into_iter().for_each(|label| count(&mut first, family, label));
+            shared.absorb(&mut first);
+            for round in 1..=3 {
+                ["d", "e", "f", "a", "c"].into_iter().for_each(|label| count(&mut second, family, label));
+                shared.absorb(&mut second);
+                let values = ["a", "b", "c", OVERFLOW].map(|label| shared.value("Counter", &[label]).unwrap());
+                let round = f64::from(round);
+                assert_eq!(values, [1.0 + round, 1.0, 1.0 + round, 3.0 * round], "{is_open}");
+            }
+        }
+    }
+
+    #[test]
+    fn caps_under_many_threads_are_as_if_each_buffer_had_been_counted_directly() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for limit in 1..8 {
+            let (mut direct, mut shared) = (Families::default(), Families::default());
+            let families = [MetricKind::Counter, MetricKind::Histogram].map(|kind| {
+                declare(&mut direct, kind, limit);
+                declare(&mut shared, kind, limit)
+            });
+            if limit % 2 == 0 {
+                families.iter().for_each(|family| shared.note_open_labels(*family));
+                families.iter().for_each(|family| direct.note_open_labels(*family));
+            }
+            let mut deltas = [shared.delta(), shared.delta(), shared.delta()];
+            for _ in 0..300 {
+                let delta = &mut deltas[random.usize(0..3)];
+                for _ in 0..random.usize(0..12) {
+                    let (family, label) = (random.usize(0..2), random.usize(0..12).to_string());
+                    for counted in [&mut direct, &mut *delta] {
+                        let series = counted.series(families[family], &[&label]);
+                        if family == 0 { counted.add(series, 1.0) } else { counted.observe(series, 1.5) }
+                    }
+                }
+                shared.absorb(delta);
+                assert_eq!(shared.state(), direct.state(), "limit {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn millions_of_labels_are_no_more_memory_than_those_of_a_buffer() {
+        let mut shared = Families::default();
+        let family = declare(&mut shared, MetricKind::Counter, 10);
+        shared.note_open_labels(family);
+        let mut delta = shared.delta();
+        for buffer in 0..1000 {
+            (0..50).for_each(|label| count(&mut delta, family, &format!("{buffer} {label}")));
+            shared.absorb(&mut delta);
+        }
+        let known = &delta.families[0];
+        assert!(known.series.len() <= 10 + 50 + 1 && known.index.len() <= 11, "{} {}", known.series.len(), known.index.len());
+        assert_eq!(shared.value("Counter", &[OVERFLOW]), Some(f64::from(1000 * 50 - 10)));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Families {
     #[must_use]
     pub fn state(&self) -> FamiliesState {
         FamiliesState {
-            families: self.families.iter().filter(|family| !family.retired).map(Family::state).collect(),
+            families: self.families.iter().filter(|family| family.is_used()).map(Family::state).collect(),
             pairs: self.pairings.iter().map(|pairing| (pairing.metric.clone(), pairing.pairs.state(self.now))).collect(),
         }
     }

@@ -87,6 +87,11 @@ impl Pairs {
         Self { expire, limit: limit.max(1), open, order, next: 0, latest: i64::MIN, unpaired: [0; 4] }
     }
 
+    /// Forgets all open starts: their rule is gone.
+    pub(super) fn forget(&mut self) {
+        (self.open, self.order) = (HashMap::new(), BTreeMap::new());
+    }
+
     /// How many are open.
     pub(super) fn len(&self) -> usize {
         self.open.len()

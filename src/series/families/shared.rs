@@ -55,7 +55,7 @@ impl Source for Limits {
         let mut overflowed: BTreeMap<String, u64> = BTreeMap::new();
         let mut too_long: BTreeMap<String, u64> = BTreeMap::new();
         for owner in &self.0 {
-            for family in owner.lock().families.iter().filter(|family| !family.retired) {
+            for family in owner.lock().families.iter().filter(|family| family.is_used()) {
                 *overflowed.entry(family.metric.name.clone()).or_default() += family.overflowed;
                 if let Some(count) = family.too_long {
                     *too_long.entry(family.metric.name.clone()).or_default() += count;

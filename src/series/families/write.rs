@@ -12,9 +12,9 @@ pub(super) fn family_name(name: &str, kind: MetricKind) -> &str {
 // === impl Families ===
 
 impl Families {
-    /// Appends all families that are not retired.
+    /// Appends all families that are in use.
     pub fn write(&self, to: &mut OpenMetrics) {
-        self.families.iter().filter(|family| !family.retired).for_each(|family| family.write(to));
+        self.families.iter().filter(|family| family.is_used()).for_each(|family| family.write(to));
     }
 }
 

@@ -1,13 +1,14 @@
 //! Rules of the configuration into rules that are ready to run. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::config::rules::{Condition, DEFAULT_SERIES_LIMIT, Label, LabelSource, Mapping, Match, Metric, MetricKind, Rule, ValueSource};
-use crate::series::families::{DeclareError, Families};
+use crate::series::families::{DeclareError, Families, SeriesId};
 use crate::series::record::FieldId;
 use crate::series::rules::label::{CompiledLabel, CompiledMapping};
-use crate::series::rules::matching::CompiledMatch;
-use crate::series::rules::{Action, CompiledRule, CompiledValue, Dispatch, RuleSet};
+use crate::series::rules::matching::{CompiledMatch, Needs};
+use crate::series::rules::{Action, Choice, CompiledRule, CompiledValue, Dispatch, RuleSet};
+use crate::series::texts::{Memo, Texts};
 
 /// Combinations of label values up to this many are exposed as zero from the start; more would be noise.
 const ZERO_SERIES: usize = 256;
@@ -49,6 +50,22 @@ impl RuleSet {
         Ok(set)
     }
 
+    /// The rules of logs that come in place of these. What both feed goes on with all its values; what is not fed any more
+    /// leaves, and what has another form begins anew.
+    ///
+    /// # Errors
+    /// When two rules feed one metric in different ways. Then the families are as they were.
+    pub fn replaced(&self, rules: &[Rule], families: &mut Families) -> Result<Self, DeclareError> {
+        let mut next = families.clone();
+        next.doubt(&self.metrics);
+        let set = Self::for_logs(rules, &mut next)?;
+        next.retire_doubtful();
+        let is_gone = |hits: &SeriesId| !set.rules.iter().any(|rule| rule.hits == Some(*hits));
+        self.rules.iter().filter_map(|rule| rule.hits).filter(is_gone).for_each(|hits| next.forget(hits));
+        *families = next;
+        Ok(set)
+    }
+
     fn add(&mut self, rule: &Rule, hits: Option<&str>, families: &mut Families) -> Result<(), DeclareError> {
         let mut names: Vec<&Label> = rule.labels.iter().collect();
         names.sort_by(|left, right| left.name.cmp(&right.name));
@@ -60,7 +77,9 @@ impl RuleSet {
                 let (name, kind) = (name.to_owned(), MetricKind::Counter);
                 let metric = Metric { name, help, kind, buckets: Vec::new(), series_limit: DEFAULT_SERIES_LIMIT };
                 let family = families.declare(&metric, &["metric".to_owned()])?;
-                Some(families.series(family, &[&rule.metric.name]))
+                let series = families.series(family, &[&rule.metric.name]);
+                families.begin(series);
+                Some(series)
             }
             None => None,
         };
@@ -75,6 +94,7 @@ impl RuleSet {
             let start = CompiledRule {
                 metric: rule.metric.name.clone(),
                 matcher: self.compile_match(&pair.start),
+                rest: CompiledMatch::default(),
                 action: Action::Start(id, key.clone()),
                 family,
                 value: None,
@@ -91,6 +111,7 @@ impl RuleSet {
         let compiled = CompiledRule {
             metric: rule.metric.name.clone(),
             matcher,
+            rest: CompiledMatch::default(),
             action,
             family,
             value: rule.value.as_ref().map(|value| self.compile_value(value)),
@@ -149,8 +170,8 @@ impl RuleSet {
             })
         };
         let mapping = match mapping {
-            Mapping::Allow(allowed) => CompiledMapping::Exact(allowed.iter().map(|text| (text.clone(), number(text))).collect()),
-            Mapping::Map(pairs) => CompiledMapping::Exact(pairs.iter().map(|(text, to)| (text.clone(), number(to))).collect()),
+            Mapping::Allow(allowed) => exact(allowed.iter().map(|text| (text, number(text)))),
+            Mapping::Map(pairs) => exact(pairs.iter().map(|(text, to)| (text, number(to)))),
             Mapping::Classify(classes) => CompiledMapping::Classify(
                 classes
                     .iter()
@@ -159,6 +180,7 @@ impl RuleSet {
                         (number(class), finders)
                     })
                     .collect(),
+                Memo::default(),
             ),
             Mapping::PathTemplate => CompiledMapping::PathTemplate,
         };
@@ -173,23 +195,30 @@ impl RuleSet {
             *asked.entry(field).or_default() += 1;
         }
         let best = asked.into_iter().max_by_key(|(field, count)| (*count, std::cmp::Reverse(*field)));
-        self.always = (0..self.rules.len()).collect();
-        let Some((field, _)) = best.filter(|(_, count)| *count > 1) else { return };
-        let mut by_value: HashMap<String, Vec<usize>> = HashMap::new();
-        self.always.clear();
-        for (position, rule) in self.rules.iter().enumerate() {
-            match rule.matcher.exact().find(|(asked, _)| *asked == field) {
-                Some((_, values)) => {
-                    let mut values = values.to_vec();
-                    values.sort();
-                    // A value that is written twice must not count a record twice.
-                    values.dedup();
-                    values.into_iter().for_each(|value| by_value.entry(value).or_default().push(position));
-                }
-                None => self.always.push(position),
-            }
+        let field = best.filter(|(_, count)| *count > 1).map(|(field, _)| field);
+        let needs: Vec<Option<Needs>> = self.rules.iter().map(|rule| rule.matcher.needs(field)).collect();
+        let mut by_value: Texts<Vec<Choice>> = Texts::default();
+        for value in needs.iter().flatten().flat_map(|needs| &needs.values) {
+            by_value.get_or_insert(value, Vec::new);
         }
-        self.dispatch = Some(Dispatch { field, by_value });
+        for (number, (rule, needs)) in self.rules.iter_mut().zip(&needs).enumerate() {
+            let (values, present) = needs.as_ref().map_or_else(Default::default, |needs| (needs.values.clone(), needs.present.clone()));
+            for value in &values {
+                by_value.get_or_insert(value, Vec::new).push(Choice { rule: number, needs: Vec::new() });
+            }
+            // What only some values allow is not looked at for others.
+            if values.is_empty() || !present.is_empty() {
+                let choice = Choice { rule: number, needs: present };
+                let chosen = |choices: &[Choice]| choices.last().is_some_and(|last| last.rule == number);
+                by_value.values_mut().filter(|choices| !chosen(choices)).for_each(|choices| choices.push(choice.clone()));
+                self.otherwise.push(choice);
+            }
+            rule.rest = match field {
+                Some(field) if !values.is_empty() => rule.matcher.without_exact(field),
+                _ => rule.matcher.clone(),
+            };
+        }
+        self.dispatch = field.map(|field| Dispatch { field, by_value });
     }
 }
 
@@ -212,6 +241,14 @@ impl CompiledRule {
         }
         self
     }
+}
+
+fn exact<'a>(numbers: impl Iterator<Item = (&'a String, usize)>) -> CompiledMapping {
+    let mut texts = Texts::default();
+    for (text, number) in numbers {
+        *texts.get_or_insert(text, || number) = number;
+    }
+    CompiledMapping::Exact(texts)
 }
 
 fn action(kind: MetricKind) -> Action {

@@ -1,9 +1,9 @@
 //! Labels of rules: a record in, the number or the text of a label value out. Pure.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use crate::series::record::{FieldId, Record, first};
+use crate::series::record::{FieldId, Record, Value, first};
+use crate::series::texts::{Memo, Texts};
 
 /// A value of a label that is longer counts as any other: paths of an application stay below it.
 const MAX_VALUE: usize = 128;
@@ -18,14 +18,17 @@ pub(super) struct CompiledLabel {
     pub(super) values: Vec<String>,
 }
 
+/// Words that a text may hold.
+pub(super) type Words = Vec<memchr::memmem::Finder<'static>>;
+
 /// How a field's text becomes a value.
 #[derive(Clone, Debug)]
 pub(super) enum CompiledMapping {
     Constant,
     /// The number of the value for each text.
-    Exact(HashMap<String, usize>),
-    /// The number of the value for each list of words.
-    Classify(Vec<(usize, Vec<memchr::memmem::Finder<'static>>)>),
+    Exact(Texts<usize>),
+    /// The number of the value for each list of words, and what was found for the last texts.
+    Classify(Vec<(usize, Words)>, Memo),
     PathTemplate,
 }
 
@@ -38,28 +41,40 @@ impl CompiledLabel {
     }
 
     /// The number of the value. What is missing, null or not in the set has the last one.
-    pub(super) fn number<R: Record>(&self, record: &R) -> usize {
+    #[inline]
+    pub(super) fn number<R: Record>(&mut self, record: &R) -> usize {
+        let otherwise = self.values.len() - 1;
+        match &mut self.mapping {
+            CompiledMapping::Classify(classes, memo) => {
+                let value = first(record, &self.fields);
+                let text = value.as_ref().and_then(Value::text);
+                text.map_or(otherwise, |text| memo.get(text.as_bytes(), || class_of(classes, &text).unwrap_or(otherwise)))
+            }
+            _ => self.find(record),
+        }
+    }
+
+    /// The same, without what was found before.
+    fn find<R: Record>(&self, record: &R) -> usize {
         let otherwise = self.values.len() - 1;
         if matches!(self.mapping, CompiledMapping::Constant) {
             return 0;
         }
         let Some(value) = first(record, &self.fields) else { return otherwise };
         let Some(text) = value.text() else { return otherwise };
-        match &self.mapping {
-            CompiledMapping::Exact(numbers) => numbers.get(&*text).copied().unwrap_or(otherwise),
-            CompiledMapping::Classify(classes) => classes
-                .iter()
-                .find(|(_, words)| words.iter().any(|word| word.find(text.as_bytes()).is_some()))
-                .map_or(otherwise, |(number, _)| *number),
-            CompiledMapping::Constant | CompiledMapping::PathTemplate => otherwise,
-        }
+        let number = match &self.mapping {
+            CompiledMapping::Exact(numbers) => numbers.get(&text).copied(),
+            CompiledMapping::Classify(classes, _) => class_of(classes, &text),
+            CompiledMapping::Constant | CompiledMapping::PathTemplate => None,
+        };
+        number.unwrap_or(otherwise)
     }
 
     /// The value, and whether the text of the field was too long to be one.
     pub(super) fn text<R: Record>(&self, record: &R) -> (Cow<'_, str>, bool) {
         let otherwise = || Cow::Borrowed(self.values[self.values.len() - 1].as_str());
         if !self.is_open() {
-            return (self.values[self.number(record)].as_str().into(), false);
+            return (self.values[self.find(record)].as_str().into(), false);
         }
         let path = first(record, &self.fields).and_then(|value| value.text().map(|path| path_template(&path)));
         match path {
@@ -68,6 +83,12 @@ impl CompiledLabel {
             None => (otherwise(), false),
         }
     }
+}
+
+/// The first class of which a text holds a word.
+fn class_of(classes: &[(usize, Words)], text: &str) -> Option<usize> {
+    let has_any = |words: &Words| words.iter().any(|word| word.find(text.as_bytes()).is_some());
+    classes.iter().find(|(_, words)| has_any(words)).map(|(number, _)| *number)
 }
 
 /// Replaces what varies in a path: numbers, ids of 8 or more hexadecimal digits, UUIDs, and any segment of more than

@@ -299,7 +299,51 @@ fn a_million_values_of_a_label_are_bounded_and_their_sum_is_right() {
     assert_eq!(families.value("m_total", &["overflow"]), Some(999_900.0));
 }
 
+/// Rules that are chosen in every way: by a value, by a field that is there, by one of several values, not at all.
+const CHOSEN: &str = r#"
+- { metric: a_total, type: counter, match: { message: [x, y] } }
+- { metric: b_total, type: counter, match: { message: x, level: error } }
+- { metric: c_total, type: counter, match: { any: [{ message: y }, { message: z, level: error }] } }
+- { metric: d_total, type: counter, match: { any: [{ message: z }, { error: { contains: boom } }] } }
+- { metric: e_total, type: counter, match: { error: { exists: true }, message: { not: x } } }
+- { metric: f_total, type: counter, match: { error: { exists: false } } }
+- { metric: g_total, type: counter, labels: { who: { field: caller, classify: { api: [log.go], agent: [compat.go, log] }, else: other } } }
+- { metric: h_total, type: counter, match: { none: [{ message: x }] } }
+- { metric: i_total, type: counter, match: { any: [{ message: x }, { level: { exists: false } }], error: { prefix: b } } }
+"#;
+
 proptest! {
+    #[test]
+    fn rules_that_are_not_looked_at_would_not_have_applied(seed in proptest::prelude::any::<u64>()) {
+        let (mut set, mut families) = of(CHOSEN, Moment::default());
+        let names = set.fields().to_vec();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut classes = std::collections::BTreeMap::new();
+        for _ in 0..200 {
+            let fields = [
+                ("message", ["x", "y", "z", "other", ""][random.usize(0..5)]),
+                ("level", ["error", "info", ""][random.usize(0..3)]),
+                ("error", ["boom", "bad", "good", ""][random.usize(0..4)]),
+                ("caller", ["log.go:1", "log.go:2", "compat.go:3", "log", "main.go", ""][random.usize(0..6)]),
+            ];
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, text(value))).collect();
+            let record = Fields(&names, fields);
+            let explained = set.explain(&record);
+            let applies: Vec<&Explained> = explained.iter().filter(|rule| matches!(rule.verdict, Verdict::Applies { .. })).collect();
+            prop_assert_eq!(set.apply(&record, &mut families), applies.len());
+            for rule in applies {
+                if let Verdict::Applies { labels, .. } = &rule.verdict
+                    && let [(_, who)] = labels.as_slice()
+                {
+                    *classes.entry(who.clone()).or_insert(0.0) += 1.0;
+                }
+            }
+        }
+        for (who, expected) in classes {
+            prop_assert_eq!(families.value("g_total", &[&who]), Some(expected), "{}", who);
+        }
+    }
+
     #[test]
     fn a_number_compares_the_same_in_whatever_unit_it_is_written(millis in 0_u32..10_000_000, bound in 1_u32..10_000_000) {
         let written = [

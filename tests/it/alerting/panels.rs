@@ -3,8 +3,21 @@
 use super::servers::Stack;
 use crate::observability::dashboard::{DASHBOARDS, dashboard, legend_labels, list, text};
 
-/// Panels that are empty while all components are up, and where no check looks at a certificate and no backup is watched.
-const EMPTY: [&str; 4] = ["Root cause", "Time until certificates end", "Backups that are not good", "Size of the newest backup"];
+/// Panels that are empty while all components are up: where no check looks at a certificate, no backup is watched, and
+/// no policy has been run, planned or stopped yet.
+const EMPTY: [&str; 11] = [
+    "Root cause",
+    "Time until certificates end",
+    "Backups that are not good",
+    "Size of the newest backup",
+    "Collections in no backup",
+    "Time beyond the greatest age",
+    "Policies in trouble",
+    "Past its time",
+    "Ends of runs",
+    "Would go",
+    "Since the last good run",
+];
 /// What takes how long when it does not happen.
 const EMPTY_IN_TROUBLE: [&str; 1] = ["Duration of the exploration"];
 

@@ -21,12 +21,13 @@ use crate::sidecar::free_port;
 pub type Labels = BTreeMap<String, String>;
 
 /// A process that ends with the test.
-struct Server(Child);
+pub struct Server(Child);
 
 /// Everything between a metric and a person.
 pub struct Stack {
     prometheus: String,
     alertmanager: String,
+    receiver: String,
     told: Arc<Mutex<Vec<Told>>>,
     folder: TempDir,
     client: reqwest::Client,
@@ -101,7 +102,7 @@ impl Stack {
             ),
         ];
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10)).build().unwrap();
-        let stack = Self { prometheus, alertmanager, told, folder, client, _servers: servers };
+        let stack = Self { prometheus, alertmanager, receiver, told, folder, client, _servers: servers };
         for ready in [format!("http://{}/-/ready", stack.prometheus), format!("http://{}/-/ready", stack.alertmanager)] {
             eventually("a server is ready", async || {
                 stack.client.get(&ready).send().await.ok().filter(|answer| answer.status().is_success())
@@ -109,6 +110,15 @@ impl Stack {
             .await;
         }
         stack
+    }
+
+    /// What a sidecar is told so that it evaluates the same rules by itself, and tells the receiver `own`.
+    pub fn own(&self) -> String {
+        let (rules, receiver) = (self.folder.path().join("rules.yml"), &self.receiver);
+        format!(
+            "alerts: {{ every: 1s, rules: [{}] }}\nnotify: [{{ name: own, webhook: {{ url: \"{receiver}/own\" }}, group_wait: 1s, group_interval: 2s, rate: 1000 }}]\n",
+            rules.display()
+        )
     }
 
     /// Says whom to scrape.
@@ -204,7 +214,7 @@ fn receive(told: Arc<Mutex<Vec<Told>>>) -> String {
 
 impl Server {
     /// Starts the first of these programs that there is.
-    fn start(names: &[&str], folder: &Path, arguments: &[&str]) -> Self {
+    pub fn start(names: &[&str], folder: &Path, arguments: &[&str]) -> Self {
         let log = std::fs::File::create(folder.join(format!("{}.log", names[0]))).unwrap();
         let child = names.iter().find_map(|name| {
             let mut command = Command::new(name);
