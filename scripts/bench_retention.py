@@ -32,7 +32,7 @@ from bson.raw_bson import RawBSONDocument
 
 from bench_common import cpu_seconds, database, part_of
 
-ROUNDS = 1
+ROUNDS = 3
 BATCH = 500
 SHAPES = {"discoveries with children": 10_000, "discoveries": 20_000, "small": 40_000}
 BACKLOGS = (10_000, 200_000)

@@ -19,7 +19,7 @@ pub const SERIES: usize = 10_000;
 /// Each second a line for every series is written.
 const SECONDS: u32 = 8;
 
-/// The share of a core that snapshots take, of 1, in the middle of several tries.
+/// The share of a core that snapshots take, of 1, of one pair of runs, with and without a state folder.
 pub fn share(folder: &Path) -> Result<f64, String> {
     let [without, with] = [false, true].map(|is_kept| spend(folder, is_kept));
     Ok((with? - without?).max(0.0) / f64::from(SECONDS))
