@@ -82,6 +82,12 @@ impl Evaluator {
         Ok(Self { rules, samples })
     }
 
+    /// The metrics that are asked for and that no rule records.
+    pub fn scraped(&self) -> impl Iterator<Item = &str> {
+        let recorded = |name: &str| self.rules.iter().any(|watched| !watched.rule.is_alert && watched.rule.name == name);
+        self.samples.names().filter(move |name| !recorded(name))
+    }
+
     /// The past, to be added to.
     pub fn samples_mut(&mut self) -> &mut Samples {
         &mut self.samples

@@ -175,6 +175,7 @@ impl AlertWatch {
 
     fn take(&mut self, text: &str, at: i64) {
         let target = [("instance", self.instance.as_str()), ("job", JOB)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let names: Vec<String> = self.evaluator.scraped().map(str::to_owned).collect();
         let past = self.evaluator.samples_mut();
         let mut found: HashMap<&str, Vec<(Labels, f64)>> = HashMap::new();
         for (name, mut labels, value) in samples(text, |name| past.wants(name)) {
@@ -182,8 +183,6 @@ impl AlertWatch {
             found.entry(name).or_default().push((labels, value));
         }
         found.entry("up").or_default().push((Labels::from(target), 1.0));
-        // What is recorded by a rule is not in the exposition, and is noted by the rule.
-        let names: Vec<String> = past.names().filter(|name| !name.contains(':')).map(str::to_owned).collect();
         for name in names {
             let values = found.remove(name.as_str()).unwrap_or_default();
             past.note(&name, at, values);
@@ -215,8 +214,8 @@ groups:
   - name: g
     rules:
       - { alert: Down, expr: 'down == 1', for: 60ms, labels: { severity: critical } }
-      - { record: 'a:b', expr: 'sum(down)' }
-      - { alert: Recorded, expr: 'a:b > 0' }
+      - { record: sum_of_down, expr: 'sum(down)' }
+      - { alert: Recorded, expr: 'sum_of_down > 0' }
       - { alert: Gone, expr: 'absent(down)' }
 ";
 
