@@ -52,7 +52,12 @@ pub(super) async fn pause(config: &Config, reason: Option<&str>) -> Result<ExitC
     if has_documents(config) || local.policies().is_empty() {
         engine(config)?.pause(reason).await.map_err(|error| Failure::new(UNAVAILABLE, error))?;
     }
-    println!("{}", if reason.is_some() { "retention is paused for every process" } else { "retention goes on" });
+    let whose = match (local.policies().is_empty(), has_documents(config)) {
+        (true, _) => "for every process",
+        (false, false) => "for processes with this state folder",
+        (false, true) => "of documents for every process, of tables and files for processes with this state folder",
+    };
+    println!("{}", if reason.is_some() { format!("retention is paused {whose}") } else { "retention goes on".to_owned() });
     Ok(ExitCode::SUCCESS)
 }
 
