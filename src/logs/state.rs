@@ -17,8 +17,9 @@ use crate::series::families::{Families, FamiliesState, SharedFamilies};
 
 /// The layout of [`Saved`]. Another one cannot be read.
 const VERSION: u16 = 4;
-/// So many files that have been read to their end are remembered of each path: a rotation may compress them later.
-const DONE_OF_A_PATH: usize = 32;
+/// So many files that have been read to their end are remembered of each path: a rotation may compress them later. Twice as
+/// many as are looked through beside a log (`aside`), as one that is forgotten and found there would be counted again.
+const DONE_OF_A_PATH: usize = 128;
 /// And so many of all paths.
 const MAX_DONE: usize = 1024;
 
