@@ -355,9 +355,9 @@ fn run_name(now: Timestamp) -> String {
 }
 
 /// An error with its causes.
-fn with_causes(error: &RunError) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         let message = error.to_string();
         if !text.contains(&message) {

@@ -12,6 +12,7 @@ use crate::config::retention::{Budget, FilePolicy, Mode, Retention, Schedule, Ta
 use crate::config::storage::StorageAccess;
 use crate::config::stores::PostgresStore;
 use crate::retention::archive::{ArchiveError, Target};
+use crate::retention::engine::with_causes;
 use crate::retention::files::{self, FileError, FileRun, FileTally, Jump, Told};
 use crate::retention::local::jump::JumpWatch;
 use crate::retention::local::memory::Memory;
@@ -331,18 +332,4 @@ fn tally_of_files(files: &FileTally) -> Tally {
         }
     }
     tally
-}
-
-/// An error with its causes.
-fn with_causes(error: &LocalError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    text
 }

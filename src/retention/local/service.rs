@@ -75,39 +75,39 @@ impl LocalService {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                            () = stop.cancelled() => break,
-                            Some(Question { ask, reply }) = questions.recv() => match ask {
-                                Ask::Run { policy, plan, now } if named(&local, &policy).is_some() => {
-                                    let answer = match named(&local, &policy) {
-                                        Some(policy) if !is_running => {
-                                            is_running = true;
-                                            let request = LocalRequest { confirmed: Some(plan), now };
-                                            jobs.push(Box::pin(carry_out(&local, policy, request, &stop)));
-                                            Ok(json!({ "started": policy.name() }))
-                                        }
-                                        _ => Err("a run goes on in this process; wait for its end, see /retention/status".to_owned()),
-                                    };
-                                    drop(reply.send(answer));
-                                }
-                                ask => jobs.push(Box::pin(answer(&local, documents, ask, reply))),
-                            },
-                            Some(done) = jobs.next(), if !jobs.is_empty() => is_running &= matches!(done, Done::Answered),
-                            _ = ticks.tick() => {
-                                local.watch_clock();
-            // Where there are documents, their pause is the one that is shown.
-                                if documents.is_none() {
-                                    local.metrics().paused(local.paused().is_some());
-                                }
-                                if !is_running
-                                    && let Some((policy, start)) = agenda.as_mut().and_then(|agenda| agenda.due(Now::read().wall))
-                                    && let Some(policy) = named(&local, &policy)
-                                {
-                                    is_running = true;
-                                    jobs.push(Box::pin(start_due(&local, policy, start, &stop)));
-                                }
-                                agenda.iter().flat_map(Agenda::dues).for_each(|(policy, at)| local.metrics().due(policy, at));
+                () = stop.cancelled() => break,
+                Some(Question { ask, reply }) = questions.recv() => match ask {
+                    Ask::Run { policy, plan, now } if named(&local, &policy).is_some() => {
+                        let answer = match named(&local, &policy) {
+                            Some(policy) if !is_running => {
+                                is_running = true;
+                                let request = LocalRequest { confirmed: Some(plan), now };
+                                jobs.push(Box::pin(carry_out(&local, policy, request, &stop)));
+                                Ok(json!({ "started": policy.name() }))
                             }
-                        }
+                            _ => Err("a run goes on in this process; wait for its end, see /retention/status".to_owned()),
+                        };
+                        drop(reply.send(answer));
+                    }
+                    ask => jobs.push(Box::pin(answer(&local, documents, ask, reply))),
+                },
+                Some(done) = jobs.next(), if !jobs.is_empty() => is_running &= matches!(done, Done::Answered),
+                _ = ticks.tick() => {
+                    local.watch_clock();
+                    // Where there are documents, their pause is the one that is shown.
+                    if documents.is_none() {
+                        local.metrics().paused(local.paused().is_some());
+                    }
+                    if !is_running
+                        && let Some((policy, start)) = agenda.as_mut().and_then(|agenda| agenda.due(Now::read().wall))
+                        && let Some(policy) = named(&local, &policy)
+                    {
+                        is_running = true;
+                        jobs.push(Box::pin(start_due(&local, policy, start, &stop)));
+                    }
+                    agenda.iter().flat_map(Agenda::dues).for_each(|(policy, at)| local.metrics().due(policy, at));
+                }
+            }
         }
         // A run stops after its batch. What takes longer is left: its transaction ends with the connection.
         let drained = async { while jobs.next().await.is_some() {} };
