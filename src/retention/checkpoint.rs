@@ -3,12 +3,13 @@
 //! One document a policy, in the application's database. Every write is fenced: by the epoch, so that a later holder of
 //! the lease is never overwritten, and by the server's clock, so that what a frozen process sends late finds nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mongodb::bson::{Bson, DateTime, Document, doc};
-use mongodb::options::{Acknowledgment, WriteConcern};
+use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
 use mongodb::{Collection, Database};
+use tokio_util::sync::CancellationToken;
 
 use crate::retention::outcome::{Outcome, RunError, Stop, Tally};
 use crate::retention::plan::Plan;
@@ -23,6 +24,16 @@ pub(super) const CONTROL: &str = "$control";
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// A server ends a transaction that nobody ends after `transactionLifetimeLimitSeconds`, 60 by default, and looks for such
+/// ones now and then.
+const TRANSACTION_LIFETIME: Duration = Duration::from_secs(90);
+
+/// How soon a write that has failed is tried again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether the start that was taken last has not come to an end yet.
+const START_OPEN: &str = "start_open";
 
 /// The server's code for a document that is there already.
 const DUPLICATE_KEY: i32 = 11_000;
@@ -41,6 +52,15 @@ pub(super) struct Fence {
     epoch: i64,
     expires: DateTime,
     spare: Duration,
+}
+
+/// How long the first writes of a run are tried: the transaction of a process that was killed is open until the server ends
+/// it, and all that writes what it has written waits for that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience<'a> {
+    policy: &'a str,
+    stop: &'a CancellationToken,
+    began: Instant,
 }
 
 /// What is remembered of a policy.
@@ -62,6 +82,29 @@ pub(super) struct Unfinished {
     pub run: String,
     pub plan: String,
     pub cutoff: i64,
+}
+
+// === impl Patience ===
+
+impl<'a> Patience<'a> {
+    pub fn new(policy: &'a str, stop: &'a CancellationToken) -> Self {
+        Self { policy, stop, began: Instant::now() }
+    }
+
+    /// Waits a moment where the write may succeed then.
+    ///
+    /// # Errors
+    /// The error itself, where it does not pass or has not passed for long; that the process ends.
+    pub async fn wait(&self, error: RunError) -> Result<(), RunError> {
+        if !error.may_pass() || self.began.elapsed() >= TRANSACTION_LIFETIME {
+            return Err(error);
+        }
+        tracing::warn!(policy = self.policy, %error, "the checkpoint cannot be written yet; a run that was killed may have left a transaction");
+        tokio::select! {
+            () = self.stop.cancelled() => Err(RunError::Shutdown),
+            () = tokio::time::sleep(LOOK) => Ok(()),
+        }
+    }
 }
 
 // === impl Fence ===
@@ -161,23 +204,29 @@ pub(super) async fn note_first_seen(database: &Database, policy: &str, hash: &st
     } }];
     let found = within(LIMIT, async move {
         let noted = collection.find_one_and_update(doc! { "_id": id }, update).upsert(true);
-        noted.return_document(mongodb::options::ReturnDocument::After).write_concern(majority()).max_time(LIMIT).await
+        noted.return_document(ReturnDocument::After).write_concern(majority()).max_time(LIMIT).await
     });
     Ok(found.await?.and_then(|found| found.get_datetime("first_seen").ok().map(|time| time.timestamp_millis())))
 }
 
-/// Takes a start of the schedule, so that no other process takes the same. Whether it was still to be had.
+/// Takes a start of the schedule, so that no other process takes the same. Whether it was still to be had: one whose run
+/// was killed, or failed by what may pass, is.
 ///
 /// # Errors
 /// When the database does not answer, or refuses.
 pub(super) async fn take_start(database: &Database, policy: &str, start: i64) -> Result<bool, StoreError> {
     let (collection, id, start) = (database.collection::<Document>(COLLECTION), policy.to_owned(), DateTime::from_millis(start));
-    let open = doc! { "_id": id, "$or": [{ "scheduled_for": { "$exists": false } }, { "scheduled_for": { "$lt": start } }] };
-    let taken = within(LIMIT, async move {
-        collection.update_one(open, doc! { "$set": { "scheduled_for": start } }).upsert(true).write_concern(majority()).await
-    });
+    let open = doc! { "_id": id, "$or": [
+        { "scheduled_for": { "$exists": false } }, { "scheduled_for": { "$lt": start } }, { "scheduled_for": start, START_OPEN: true },
+    ] };
+    let update = doc! { "$set": { "scheduled_for": start, START_OPEN: true } };
+    let taken =
+        within(
+            LIMIT,
+            async move { collection.find_one_and_update(open, update).upsert(true).write_concern(majority()).max_time(LIMIT).await },
+        );
     match taken.await {
-        Ok(done) => Ok(done.modified_count > 0 || done.upserted_id.is_some()),
+        Ok(_) => Ok(true),
         // Tried to insert a second one: it is there, and its start is not earlier.
         Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => Ok(false),
         Err(error) => Err(error),
@@ -239,7 +288,8 @@ impl Checkpoint {
     /// Notes how the run ended.
     pub async fn end(&self, lease: &Lease, outcome: &Outcome) -> Result<(), RunError> {
         let goes_on = matches!(outcome.stop, Stop::BudgetDocuments | Stop::BudgetTime);
-        let set = doc! { "running": false, "phase": "ended", "last": ended(outcome), "goes_on": goes_on };
+        let mut set = doc! { "running": false, "phase": "ended", "last": ended(outcome), "goes_on": goes_on };
+        set.extend(closing(outcome));
         self.write(lease, set, false).await
     }
 
@@ -258,13 +308,16 @@ impl Checkpoint {
             // An upsert takes no expression; the lease was taken a moment ago.
             filter.remove("$expr");
         }
-        let written = within(LIMIT.min(live.remaining), async move {
+        // The server gives up with us: what waited there behind an open transaction must not be written later.
+        let limit = LIMIT.min(live.remaining);
+        let written = within(limit, async move {
             let update = doc! { "$set": set, "$currentDate": { "updated": true } };
-            collection.update_one(filter, update).upsert(upsert).write_concern(majority()).await
+            let written = collection.find_one_and_update(filter, update).projection(doc! { "_id": 1 }).upsert(upsert);
+            written.return_document(ReturnDocument::After).write_concern(majority()).max_time(limit).await
         });
         match written.await {
-            Ok(done) if done.matched_count == 1 || done.upserted_id.is_some() => Ok(()),
-            Ok(_) | Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => Err(RunError::Fenced),
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => Err(RunError::Fenced),
             Err(source) => Err(RunError::Store { step: "writing the checkpoint", source }),
         }
     }
@@ -287,14 +340,25 @@ fn ended(outcome: &Outcome) -> Document {
     document
 }
 
+/// A start stays open where the same may succeed later.
+fn closing(outcome: &Outcome) -> Document {
+    if outcome.stop.may_pass() {
+        Document::new()
+    } else {
+        doc! { START_OPEN: false }
+    }
+}
+
 /// Notes how an attempt ended that never got so far as to begin a run.
 ///
 /// # Errors
 /// When the database does not answer, or refuses.
 pub(super) async fn note_outcome(database: &Database, outcome: &Outcome) -> Result<(), StoreError> {
-    let (collection, id, last) = (database.collection::<Document>(COLLECTION), outcome.policy.clone(), ended(outcome));
+    let (collection, id) = (database.collection::<Document>(COLLECTION), outcome.policy.clone());
+    let mut set = doc! { "last": ended(outcome) };
+    set.extend(closing(outcome));
     let noted = within(LIMIT, async move {
-        collection.update_one(doc! { "_id": id }, doc! { "$set": { "last": last } }).upsert(true).write_concern(majority()).await
+        collection.update_one(doc! { "_id": id }, doc! { "$set": set }).upsert(true).write_concern(majority()).await
     });
     noted.await.map(drop)
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::retention::{Mode, Policy, Retention};
 use crate::config::storage::StorageAccess;
 use crate::retention::archive::{ArchiveError, ArchiveWriter, RunIdentity, Target};
-use crate::retention::checkpoint::{self, Checkpoint, Memory, Unfinished};
+use crate::retention::checkpoint::{self, Checkpoint, Memory, Patience, Unfinished};
 use crate::retention::metrics::RetentionMetrics;
 use crate::retention::outcome::{Outcome, RunError, Stop, Tally};
 use crate::retention::pace::has_transactions;
@@ -255,8 +255,14 @@ impl Engine {
         let plan = plan_up_to(policy, &self.mongo, host_now(), cutoff).await?;
         self.metrics.planned(&plan);
         let hash = plan.policy_hash.clone();
-        let seen = checkpoint::note_first_seen(&database, &policy.name, &hash).await;
-        let seen = seen.map_err(RunError::store("writing the checkpoint"))?;
+        let patience = Patience::new(&policy.name, stop);
+        let seen = loop {
+            lease.live()?;
+            match checkpoint::note_first_seen(&database, &policy.name, &hash).await {
+                Ok(seen) => break seen,
+                Err(source) => patience.wait(RunError::Store { step: "writing the checkpoint", source }).await?,
+            }
+        };
         let ended = |stop, why: String, run: &Unfinished, tally| Outcome {
             policy: policy.name.clone(),
             run: run.run.clone(),
@@ -281,7 +287,13 @@ impl Engine {
         let hello = database.clone();
         let hello = within(super::LIMIT, async move { hello.run_command(doc! { "hello": 1 }).await });
         let transactions = has_transactions(&hello.await.map_err(RunError::store("asking what the server is"))?);
-        let checkpoint = Checkpoint::begin(&database, lease, warrant.plan(), &identity, transactions).await?;
+        let patience = Patience::new(&policy.name, stop);
+        let checkpoint = loop {
+            match Checkpoint::begin(&database, lease, warrant.plan(), &identity, transactions).await {
+                Ok(checkpoint) => break checkpoint,
+                Err(error) => patience.wait(error).await?,
+            }
+        };
         let progress = |tally: &Tally| progress(warrant.plan(), tally);
         let means = Means {
             database,

@@ -237,6 +237,13 @@ impl Stop {
         matches!(self, Self::Done | Self::PlanOnly | Self::Soak | Self::BudgetDocuments | Self::BudgetTime)
     }
 
+    /// Whether the same may succeed a while later without anybody's help: what failed is outside, or the process ended.
+    /// A missing privilege, a guard and a pause are ended by people.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Lag | Self::LagUnknown | Self::Lease | Self::Archive | Self::Store | Self::FileSystem | Self::Shutdown)
+    }
+
     /// Whether somebody must do something. A pause, the end of the process and another's lease are nobody's failure.
     #[must_use]
     pub fn is_failure(self) -> bool {

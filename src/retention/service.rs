@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::config::retention::{Mode, Policy};
-use crate::retention::agenda::Agenda;
+use crate::retention::agenda::{Due, Turns};
 use crate::retention::engine::{Engine, Request};
 use crate::retention::outcome::{Outcome, Stop};
 use crate::retention::ttl_owner::TtlOwner;
@@ -73,7 +72,7 @@ pub struct Service {
     engine: Engine,
     lease_metrics: LeaseMetrics,
     questions: mpsc::Receiver<Question>,
-    agenda: Option<Agenda>,
+    turns: Turns,
     ttl: TtlOwner,
     leadership: Leadership,
 }
@@ -92,6 +91,8 @@ struct Leadership {
 enum Done {
     Answered,
     Ran(Box<Outcome>),
+    /// The start could not be taken.
+    Failed,
     Enforced(Box<TtlOwner>),
 }
 
@@ -105,8 +106,8 @@ impl Service {
     pub fn new(engine: Engine, lease_metrics: LeaseMetrics, ttl: TtlOwner) -> (Questions, Self) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
         let names = engine.settings().policies.iter().map(|policy| policy.name.as_str());
-        let agenda = engine.settings().schedule.clone().map(|schedule| Agenda::new(schedule, names, Now::read().wall));
-        (sender, Self { engine, lease_metrics, questions, agenda, ttl, leadership: Leadership::default() })
+        let turns = Turns::new(engine.settings().schedule.clone(), names, Now::read().wall);
+        (sender, Self { engine, lease_metrics, questions, turns, ttl, leadership: Leadership::default() })
     }
 
     /// Leads where it can, starts what is due, and answers, until `stop`.
@@ -114,11 +115,10 @@ impl Service {
     /// # Errors
     /// None: a database that is away is waited for.
     pub async fn run(self, stop: CancellationToken) -> PartResult {
-        let Self { engine, lease_metrics, mut questions, mut agenda, ttl, mut leadership } = self;
+        let Self { engine, lease_metrics, mut questions, mut turns, ttl, mut leadership } = self;
         let enforces = engine.settings().mode == Mode::Enforce;
         let mut ttl = Some(Box::new(ttl));
         let mut jobs: Jobs<'_> = FuturesUnordered::new();
-        let mut is_running = false;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -126,11 +126,11 @@ impl Service {
                 () = stop.cancelled() => break,
                 Some(Question { ask, reply }) = questions.recv() => match ask {
                     Ask::Run { policy, plan, now } => {
-                        let started = start_by_hand(&engine, &policy, plan, now, is_running, &stop);
-                        let answer = started.map(|run| {
-                            is_running = true;
-                            jobs.push(run);
-                            json!({ "started": policy })
+                        let started = named(&engine, &policy).and_then(|policy| turns.begin().then_some(policy).ok_or_else(busy));
+                        let answer = started.map(|policy| {
+                            let request = Request { confirmed: Some(plan), now, who: who(), patience: Duration::ZERO };
+                            jobs.push(Box::pin(run(&engine, policy, request, &stop)));
+                            json!({ "started": policy.name })
                         });
                         drop(reply.send(answer));
                     }
@@ -139,9 +139,10 @@ impl Service {
                 Some(done) = jobs.next(), if !jobs.is_empty() => match done {
                     Done::Answered => {}
                     Done::Ran(outcome) => {
-                        is_running = false;
                         tell(&outcome);
+                        turns.end(outcome.stop.may_pass(), Now::read().wall);
                     }
+                    Done::Failed => turns.end(true, Now::read().wall),
                     Done::Enforced(owner) => ttl = Some(owner),
                 },
                 _ = ticks.tick() => {
@@ -160,14 +161,10 @@ impl Service {
                             Done::Enforced(owner)
                         }));
                     }
-                    if (leads || !enforces) && !is_running
-                        && let Some((policy, start)) = agenda.as_mut().and_then(|agenda| agenda.due(Now::read().wall))
-                        && let Some(policy) = engine.settings().policies.iter().find(|known| known.name == policy)
-                    {
-                        is_running = true;
-                        jobs.push(Box::pin(start_due(&engine, policy, start, &stop)));
+                    if (leads || !enforces) && let Some(due) = turns.begin_due(Now::read().wall) {
+                        jobs.push(Box::pin(start_due(&engine, due, &stop)));
                     }
-                    agenda.iter().flat_map(Agenda::dues).for_each(|(policy, at)| engine.metrics().due(policy, at));
+                    turns.dues().for_each(|(policy, at)| engine.metrics().due(policy, at));
                 }
             }
         }
@@ -198,8 +195,9 @@ fn tell(outcome: &Outcome) {
 }
 
 /// A run that is due by the schedule, where no other process has it.
-async fn start_due(engine: &Engine, policy: &Policy, start: Timestamp, stop: &CancellationToken) -> Done {
+async fn start_due(engine: &Engine, due: Due, stop: &CancellationToken) -> Done {
     let wall = || Now::read().wall;
+    let Ok(policy) = named(engine, &due.policy) else { return Done::Failed };
     if policy.mode == Mode::Plan {
         match engine.plan(policy, wall()).await {
             Ok(plan) => tracing::info!(
@@ -212,30 +210,19 @@ async fn start_due(engine: &Engine, policy: &Policy, start: Timestamp, stop: &Ca
         }
         return Done::Ran(Box::new(Outcome::plan_only(&policy.name, wall())));
     }
-    match engine.take_start(policy, start).await {
+    match engine.take_start(policy, due.start).await {
         Ok(true) => run(engine, policy, Request { who: who(), ..Request::default() }, stop).await,
         Ok(false) => Done::Ran(Box::new(Outcome::plan_only(&policy.name, wall()))),
         Err(error) => {
             tracing::error!(policy = policy.name, %error, "a start of the schedule could not be taken");
-            Done::Ran(Box::new(Outcome::plan_only(&policy.name, wall())))
+            Done::Failed
         }
     }
 }
 
-fn start_by_hand<'a>(
-    engine: &'a Engine,
-    policy: &str,
-    plan: PlanId,
-    now: bool,
-    is_running: bool,
-    stop: &'a CancellationToken,
-) -> Result<BoxFuture<'a, Done>, String> {
-    if is_running {
-        return Err("a run goes on in this process; wait for its end, see /retention/status".to_owned());
-    }
-    let policy = named(engine, policy)?;
-    let request = Request { confirmed: Some(plan), now, who: who(), patience: Duration::ZERO };
-    Ok(Box::pin(run(engine, policy, request, stop)))
+/// Why a run by hand is refused.
+pub(super) fn busy() -> String {
+    "a run goes on in this process; wait for its end, see /retention/status".to_owned()
 }
 
 async fn run(engine: &Engine, policy: &Policy, request: Request, stop: &CancellationToken) -> Done {

@@ -77,6 +77,12 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(pid, signal).expect("a signal");
 }
 
+/// The process that had it is known to be dead: the server need not wait until it ends its transaction by itself.
+async fn end_transactions(bench: &Bench) {
+    let admin = bench.database.client().database("admin");
+    admin.run_command(doc! { "killAllSessions": [] }).await.expect("ended");
+}
+
 /// The process that held it is known to be dead: its lease need not be waited for.
 async fn expire_leases(database: &Database) {
     let expired = doc! { "$set": { "expires": DateTime::from_millis(0) } };
@@ -97,6 +103,7 @@ async fn kills(server: Mongod, kills: usize) {
         bench.seed(300, 0).await;
         let before = bench.contents().await;
         loop {
+            end_transactions(&bench).await;
             let mut child = apply(&config);
             tokio::time::sleep(whole.mul_f64(fastrand::f64())).await;
             let is_over = child.try_wait().expect("its state").is_some();
@@ -116,7 +123,8 @@ async fn kills(server: Mongod, kills: usize) {
     }
     println!("{killed} kills, {in_the_middle} of them after something was deleted and before all was");
     assert!(in_the_middle * 10 >= kills, "most kills came before anything or after everything: {in_the_middle} of {killed}");
-    // And a run that is left alone converges; with a lease that a busy machine does not let run out.
+    // And a run that is left alone converges, also behind a transaction that is still open; with a lease that a busy
+    // machine does not let run out.
     let patient = config.with_file_name("patient.yaml");
     let text = std::fs::read_to_string(&config).expect("the configuration").replace("lease: 3s", "lease: 60s");
     std::fs::write(&patient, text).expect("a file");

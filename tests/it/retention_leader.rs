@@ -158,3 +158,30 @@ async fn what_is_due_by_the_schedule_is_done_by_the_leader_alone() {
     assert_eq!(runs(&bench).await, 1);
     assert!(!second.log().contains("retention has run"), "{}", second.log());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_whose_run_was_killed_or_failed_for_a_while_is_made_again() {
+    let bench = Bench::on(Mongod::start_replica_set().await).await;
+    bench.seed(200, 10).await;
+    let before = bench.contents().await;
+    // A file stands where the archive is to be.
+    std::fs::write(bench.archive(), "in the way").expect("a file");
+    let slow = format!("{MISSED}\n  throttle: {{ pause: 0.3, batch: 10 }}");
+    let first = sidecar(&bench, "3s", &slow);
+    eventually("it says that it tries again", async || first.log().contains("is tried again").then_some(())).await;
+    assert_eq!(bench.contents().await, before, "without an archive nothing is deleted");
+    std::fs::remove_file(bench.archive()).expect("removed");
+    let count = async || bench.contents().await.len();
+    eventually("it is in the middle of it", async || (count().await < before.len() - 30).then_some(())).await;
+    drop(first.kill());
+    Bench::assert_nothing_is_lost(&before, &bench.contents().await, &bench.archived().await);
+    assert!(count().await > 3 * 10, "there is something left for the second");
+    // Also behind the transaction that the first may have left open.
+    let second = sidecar(&bench, "3s", &slow);
+    let deadline = Instant::now() + Duration::from_secs(150);
+    while count().await > 3 * 10 {
+        assert!(Instant::now() < deadline, "the start is not made again:\n{}", second.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Bench::assert_nothing_is_lost(&before, &bench.contents().await, &bench.archived().await);
+}

@@ -39,6 +39,9 @@ pub(super) struct Known {
     /// The last start of the schedule that was made, in milliseconds since 1970.
     #[serde(default)]
     started: Option<i64>,
+    /// Whether that one has not come to an end yet.
+    #[serde(default)]
+    start_open: bool,
     /// How the last run ended.
     #[serde(default)]
     pub last: Option<LocalOutcome>,
@@ -86,7 +89,10 @@ impl Memory {
 
     /// Remembers how a run ended.
     pub fn note(&self, outcome: &LocalOutcome) {
-        self.change(&outcome.policy, |known| known.last = Some(outcome.clone()));
+        self.change(&outcome.policy, |known| {
+            known.last = Some(outcome.clone());
+            known.start_open &= outcome.stop.may_pass();
+        });
     }
 
     /// Until when a policy is only planned, where that is not over. Notes since when it is as it is.
@@ -103,13 +109,15 @@ impl Memory {
         (now.as_millisecond() < until).then(|| Timestamp::from_millisecond(until).unwrap_or(Timestamp::MAX))
     }
 
-    /// Takes a start of the schedule; false where it, or a later one, was taken before.
+    /// Takes a start of the schedule; false where it, or a later one, was taken before, unless its run was killed or
+    /// failed by what may pass.
     pub fn take_start(&self, policy: &str, start: Timestamp) -> bool {
         let start = start.as_millisecond();
-        if self.read(policy).started.is_some_and(|started| started >= start) {
+        let known = self.read(policy);
+        if known.started.is_some_and(|started| started > start || (started == start && !known.start_open)) {
             return false;
         }
-        self.change(policy, |known| known.started = Some(start));
+        self.change(policy, |known| (known.started, known.start_open) = (Some(start), true));
         true
     }
 
@@ -154,6 +162,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retention::outcome::{Kind, Stop, Tally};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -170,14 +179,37 @@ mod tests {
             assert_eq!(memory.soaks_until("p", "b", soak, at(1100)), Some(at(1200)));
             assert_eq!(memory.soaks_until("p", "a", soak, at(1100)), Some(at(1200)), "back again is a change, too");
             assert_eq!(memory.soaks_until("p", "a", Duration::ZERO, at(1100)), None);
-            assert!(memory.take_start("p", at(5)) && !memory.take_start("p", at(5)) && !memory.take_start("p", at(4)));
-            assert!(memory.take_start("p", at(6)));
         }
         let after_restart = Memory::new(Some(folder.path()));
-        assert!(!after_restart.take_start("p", at(6)));
         assert_eq!(after_restart.read("p").first_seen_of("a"), Some(at(1100)));
         fs::write(folder.path().join("retention/p.json"), "{").unwrap();
         assert_eq!(after_restart.soaks_until("p", "a", Duration::from_secs(1), at(5000)), Some(at(5001)), "what is broken is new");
+    }
+
+    #[test]
+    fn a_start_is_taken_until_its_run_has_ended_by_more_than_what_may_pass() {
+        let outcome = |stop| LocalOutcome {
+            policy: "p".to_owned(),
+            kind: Kind::Rows,
+            run: String::new(),
+            plan: String::new(),
+            stop,
+            why: String::new(),
+            ended: String::new(),
+            tally: Tally::default(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        for memory in [Memory::new(Some(folder.path())), Memory::new(None)] {
+            assert!(memory.take_start("p", at(5)) && !memory.take_start("p", at(4)));
+            assert!(memory.take_start("p", at(5)), "it was killed");
+            memory.note(&outcome(Stop::Store));
+            assert!(memory.take_start("p", at(5)), "the database was away");
+            memory.note(&outcome(Stop::Done));
+            assert!(!memory.take_start("p", at(5)) && memory.take_start("p", at(6)));
+            memory.note(&outcome(Stop::Blocked));
+            assert!(!memory.take_start("p", at(6)), "a guard does not pass by itself");
+        }
+        assert!(!Memory::new(Some(folder.path())).take_start("p", at(6)));
     }
 
     #[test]

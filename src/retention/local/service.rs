@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::config::retention::Mode;
-use crate::retention::agenda::Agenda;
+use crate::retention::agenda::{Due, Turns};
 use crate::retention::local::{Local, LocalOutcome, LocalPolicy, LocalRequest, Progress};
 use crate::retention::outcome::{Stop, Tally};
-use crate::retention::service::{Ask, Question, Questions};
+use crate::retention::service::{Ask, Question, Questions, busy};
 use crate::runtime::supervise::PartResult;
 
 /// How often the agenda and the clocks are looked at.
@@ -39,13 +38,13 @@ pub struct LocalService {
     questions: mpsc::Receiver<Question>,
     /// Where questions about the policies of documents go, where there are any.
     documents: Option<Questions>,
-    agenda: Option<Agenda>,
+    turns: Turns,
 }
 
 /// Work that goes on beside the loop.
 enum Done {
     Answered,
-    Ran,
+    Ran(Stop),
 }
 
 type Jobs<'a> = FuturesUnordered<BoxFuture<'a, Done>>;
@@ -58,8 +57,8 @@ impl LocalService {
     pub fn new(local: Local, documents: Option<Questions>) -> (Questions, Self) {
         let (sender, questions) = mpsc::channel(QUESTIONS);
         let names = local.policies().iter().map(LocalPolicy::name);
-        let agenda = local.schedule.clone().map(|schedule| Agenda::new(schedule, names, Now::read().wall));
-        (sender, Self { local, questions, documents, agenda })
+        let turns = Turns::new(local.schedule.clone(), names, Now::read().wall);
+        (sender, Self { local, questions, documents, turns })
     }
 
     /// Starts what is due, one run at a time, and answers, until `stop`.
@@ -67,10 +66,9 @@ impl LocalService {
     /// # Errors
     /// None: what is away is waited for.
     pub async fn run(self, stop: CancellationToken) -> PartResult {
-        let Self { local, mut questions, documents, mut agenda } = self;
+        let Self { local, mut questions, documents, mut turns } = self;
         let documents = documents.as_ref();
         let mut jobs: Jobs<'_> = FuturesUnordered::new();
-        let mut is_running = false;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -79,33 +77,30 @@ impl LocalService {
                 Some(Question { ask, reply }) = questions.recv() => match ask {
                     Ask::Run { policy, plan, now } if named(&local, &policy).is_some() => {
                         let answer = match named(&local, &policy) {
-                            Some(policy) if !is_running => {
-                                is_running = true;
+                            Some(policy) if turns.begin() => {
                                 let request = LocalRequest { confirmed: Some(plan), now };
                                 jobs.push(Box::pin(carry_out(&local, policy, request, &stop)));
                                 Ok(json!({ "started": policy.name() }))
                             }
-                            _ => Err("a run goes on in this process; wait for its end, see /retention/status".to_owned()),
+                            _ => Err(busy()),
                         };
                         drop(reply.send(answer));
                     }
                     ask => jobs.push(Box::pin(answer(&local, documents, ask, reply))),
                 },
-                Some(done) = jobs.next(), if !jobs.is_empty() => is_running &= matches!(done, Done::Answered),
+                Some(done) = jobs.next(), if !jobs.is_empty() => if let Done::Ran(stop) = done {
+                    turns.end(stop.may_pass(), Now::read().wall);
+                },
                 _ = ticks.tick() => {
                     local.watch_clock();
                     // Where there are documents, their pause is the one that is shown.
                     if documents.is_none() {
                         local.metrics().paused(local.paused().is_some());
                     }
-                    if !is_running
-                        && let Some((policy, start)) = agenda.as_mut().and_then(|agenda| agenda.due(Now::read().wall))
-                        && let Some(policy) = named(&local, &policy)
-                    {
-                        is_running = true;
-                        jobs.push(Box::pin(start_due(&local, policy, start, &stop)));
+                    if let Some(due) = turns.begin_due(Now::read().wall) {
+                        jobs.push(Box::pin(start_due(&local, due, &stop)));
                     }
-                    agenda.iter().flat_map(Agenda::dues).for_each(|(policy, at)| local.metrics().due(policy, at));
+                    turns.dues().for_each(|(policy, at)| local.metrics().due(policy, at));
                 }
             }
         }
@@ -120,7 +115,8 @@ fn named<'a>(local: &'a Local, name: &str) -> Option<&'a LocalPolicy> {
     local.policies().iter().find(|policy| policy.name() == name)
 }
 
-async fn start_due(local: &Local, policy: &LocalPolicy, start: Timestamp, stop: &CancellationToken) -> Done {
+async fn start_due(local: &Local, due: Due, stop: &CancellationToken) -> Done {
+    let Some(policy) = named(local, &due.policy) else { return Done::Ran(Stop::PlanOnly) };
     if policy.mode() == Mode::Plan {
         match local.plan(policy).await {
             Ok(plan) => tracing::info!(
@@ -131,9 +127,12 @@ async fn start_due(local: &Local, policy: &LocalPolicy, start: Timestamp, stop: 
             ),
             Err(error) => tracing::warn!(policy = policy.name(), %error, "the policy could not be planned"),
         }
-        return Done::Ran;
+        return Done::Ran(Stop::PlanOnly);
     }
-    if local.take_start(policy, start) { carry_out(local, policy, LocalRequest::default(), stop).await } else { Done::Ran }
+    if !local.take_start(policy, due.start) {
+        return Done::Ran(Stop::PlanOnly);
+    }
+    carry_out(local, policy, LocalRequest::default(), stop).await
 }
 
 async fn carry_out(local: &Local, policy: &LocalPolicy, request: LocalRequest, stop: &CancellationToken) -> Done {
@@ -145,7 +144,7 @@ async fn carry_out(local: &Local, policy: &LocalPolicy, request: LocalRequest, s
         stop if stop.is_success() => tracing::info!(policy, stop = stop.word(), deleted, archived, why, "retention has run"),
         stop => tracing::error!(policy, stop = stop.word(), deleted, archived, why, "retention has stopped"),
     }
-    Done::Ran
+    Done::Ran(*stop)
 }
 
 fn lines() -> Arc<Progress> {
