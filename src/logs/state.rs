@@ -20,8 +20,8 @@ const VERSION: u16 = 4;
 /// So many files that have been read to their end are remembered of each path: a rotation may compress them later. Twice as
 /// many as are looked through beside a log (`aside`), as one that is forgotten and found there would be counted again.
 const DONE_OF_A_PATH: usize = 128;
-/// And so many of all paths.
-const MAX_DONE: usize = 1024;
+/// And so many of all paths: as many as files are followed. The worst case has a few megabytes.
+const MAX_DONE: usize = 16_384;
 
 /// How far a file has been counted.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -57,6 +57,32 @@ fn several_rotations_that_compress_while_nobody_looked() {
 }
 
 #[test]
+fn what_was_read_long_ago_is_not_read_again_when_it_is_compressed_at_last() {
+    // More rotations than candidates are opened beside a log: each of those must be remembered as read.
+    let rotations = 70;
+    let mut bench = Bench::new();
+    for number in 0..rotations {
+        bench.append("app.log", lines(number * 3..number * 3 + 3));
+        bench.look();
+        bench.rename("app.log", &format!("app.log.{number}"));
+    }
+    bench.append("app.log", lines(rotations * 3..rotations * 3 + 1));
+    bench.pass_grace().save();
+    // Without their times, they look younger than what has been read.
+    for number in 0..rotations {
+        bench.compress(&format!("app.log.{number}"), Packing::Gzip, false);
+    }
+    bench.append("app.log", lines(rotations * 3 + 1..rotations * 3 + 2));
+    bench.rename("app.log", "app.log.last");
+    bench.append("app.log", lines(rotations * 3 + 2..rotations * 3 + 3));
+    bench.kill();
+    let records = u64::try_from(rotations * 3 + 3).unwrap();
+    bench.look().check(records, u64::try_from(rotations).unwrap() + 1, 0);
+    bench.pass_grace();
+    assert_eq!((bench.outcome("record"), bench.lost()), (records, 0));
+}
+
+#[test]
 fn a_file_of_which_nothing_was_read_is_recognised_when_it_is_compressed() {
     let mut bench = Bench::new();
     bench.append("app.log", lines(0..3));
