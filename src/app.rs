@@ -37,6 +37,7 @@ use crate::runtime::certificate::{Certificate, CertificateError};
 use crate::runtime::child::{Child, Relay, SpawnError};
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::listen::{ListenerMetrics, Service, serve};
+use crate::runtime::pages;
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
 use crate::runtime::stderr::SharedStderr;
 use crate::runtime::supervise::{PartResult, SuperviseError, Supervisor};
@@ -229,6 +230,7 @@ fn start(
     supervisor.spawn("backups", backups.run(shutdown.token()));
 
     let heartbeat = Heartbeat::new(Instant::now());
+    supervisor.spawn("pages", pages::run(shutdown.token()));
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));
 
     let retention_routes = questions.map(admin::retention::router).unwrap_or_default();

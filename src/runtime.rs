@@ -7,6 +7,7 @@ pub mod child;
 pub mod heartbeat;
 pub mod latch;
 pub mod listen;
+pub mod pages;
 pub mod shutdown;
 pub mod stderr;
 pub mod supervise;
