@@ -56,7 +56,7 @@ fuzz_target!(|data: &[u8]| {
         replay.stream(Pieces { lengths, turn: 0, bytes }, "pieces").expect("memory can be read");
         let families = families.lock();
         for (metric, labels) in [
-            ("bellwether_log_lines_total", &["record", "continuation", "unstructured", "malformed", "too_long", "blank"][..]),
+            ("bellwether_log_lines_total", &["record", "continuation", "unstructured", "malformed", "too_long", "blank", "skipped"][..]),
             (
                 "bellwether_log_malformed_total",
                 &["truncated", "syntax", "bad_escape", "control_character", "not_a_number", "too_deep", "too_long", "partial_dropped"],
