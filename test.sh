@@ -94,6 +94,13 @@ else
 fi
 BELLWETHER_MOTO=$(scripts/moto.sh)
 export BELLWETHER_MOTO
+if BELLWETHER_MONGORESTORE=$(scripts/mongorestore.sh); then
+  export BELLWETHER_MONGORESTORE
+  echo "mongorestore: $BELLWETHER_MONGORESTORE"
+else
+  unset BELLWETHER_MONGORESTORE
+  echo "mongorestore: NOT HERE; a dump is compared with what it reads, and not given to it"
+fi
 
 step "format"
 cargo fmt --check

@@ -15,7 +15,7 @@
 //! | R11 | a large backlog | here: memory at 500 and 15,000 documents; in figures: scripts/bench_retention.py |
 //! | R12 | TTL indexes | `retention_ttl`, `retention` |
 //! | R13 | privileges | here, and `retention_ttl` |
-//! | R14 | restore, byte by byte | `archive`; `mongorestore` itself is not run, its folder is compared with what it reads |
+//! | R14 | restore, byte by byte | `archive`, with the real `mongorestore` where test.sh could build it |
 //!
 //! `BELLWETHER_KILLS` says how often it is killed; 20 by default, 200 by `just soak-retention`.
 
