@@ -117,7 +117,11 @@ fn clock_guard(host: Timestamp, database: Timestamp) -> Verdict {
 }
 
 fn children_guard(is_known: bool) -> Verdict {
-    let finding = if is_known { "what refers to the documents is known" } else { "too many documents to count what refers to them" };
+    let finding = if is_known {
+        "what refers to the documents is known"
+    } else {
+        "too many documents to count what refers to them within a minute; begin with a longer keep, and shorten it in steps"
+    };
     Verdict { guard: Guard::Children, passes: is_known, finding: finding.to_owned() }
 }
 
