@@ -54,10 +54,20 @@ def main():
         print(f"idle with 100 quiet files: {share * 100:.3f} % of a core over {idle:.0f} s, {sidecar.memory()}")
     half = LINE * (lines // 2)
     with running(binary, {"first.log": half, "second.log": half}) as sidecar:
-        sidecar.wait_for(lines // 2 * 2)
-        print(f"{lines // 2 * 2} lines in two files: {sidecar.memory()}")
+        expected = lines // 2 * 2
+        sidecar.wait_for(expected)
+        print(f"{expected} lines in two files, at the end of the first second: {sidecar.memory()}")
+        # Longer than the pages of the start stay.
+        end = time.monotonic() + 8
+        with open(sidecar.folder / "logs" / "first.log", "ab", buffering=0) as log:
+            while time.monotonic() < end:
+                log.write(LINE * 10_000)
+                expected += 10_000
+                sidecar.wait_for(expected)
+        print(f"{expected} lines, read for 8 s without a pause: {sidecar.memory()}")
     with running(binary, {f"{number}.log": LINE * 3 for number in range(1000)}) as sidecar:
         sidecar.wait_for(3000)
+        time.sleep(6)
         print(f"1000 open files: {sidecar.memory()}, {sidecar.descriptors()} descriptors")
 
 

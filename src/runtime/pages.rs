@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::supervise::PartResult;
 
-/// The start is over by then.
-const AFTER_START: Duration = Duration::from_secs(3);
+/// Everything has been read and made by then, and a moment later the first looks have been taken.
+const AFTER_START: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// What runs now and then, such as retention, is over by then, too.
 const EVERY: Duration = Duration::from_secs(3600);
 
@@ -29,12 +29,14 @@ struct Range {
 /// # Errors
 /// None: where the system does not tell of its mappings, nothing is given back.
 pub async fn run(stop: CancellationToken) -> PartResult {
-    let mut wait = AFTER_START;
+    let mut waits = AFTER_START.into_iter();
+    let mut next = || waits.next().unwrap_or(EVERY);
+    let mut wait = next();
     while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
         if let Ok(smaps) = fs::read_to_string("/proc/self/smaps") {
             unchanged(&smaps).into_iter().for_each(give_back);
         }
-        wait = EVERY;
+        wait = next();
     }
     Ok(())
 }
