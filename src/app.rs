@@ -154,6 +154,7 @@ async fn supervise(config: Config, origin: Origin, front: Option<Front>) -> Resu
     };
     let listeners = Listeners { read_only: bind(config.listen).await?, control };
     let mut supervisor = Supervisor::default();
+    supervisor.spawn("pages", pages::run(shutdown.token()));
     if let Some(front) = front {
         let relay = Relay::listen().map_err(AppError::Runtime)?;
         let linger = front.linger;
@@ -214,6 +215,7 @@ fn start(
     }
     let questions = retention::start(&config, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor);
     let mut engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
+    let fatal_lines = engine.take_fatal_lines();
     engine.register(&mut registry);
     registry.expose(engine.families());
     limits.0.push(engine.families());
@@ -230,7 +232,6 @@ fn start(
     supervisor.spawn("backups", backups.run(shutdown.token()));
 
     let heartbeat = Heartbeat::new(Instant::now());
-    supervisor.spawn("pages", pages::run(shutdown.token()));
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));
 
     let retention_routes = questions.map(admin::retention::router).unwrap_or_default();
@@ -246,7 +247,7 @@ fn start(
     let notify = Notify::new(&config, state_dir.map(StateDir::path), &mut registry)?;
     // All that is exposed is registered.
     let registry = Arc::new(registry);
-    notify.start(&registry, &caught_up, shutdown, supervisor);
+    notify.start(&registry, &caught_up, fatal_lines, shutdown, supervisor);
     let control = control(listeners.control, token.clone(), &health.board, requests, admin::logs::router(samples).merge(retention_routes));
     let surface = Surface {
         board: health.board,

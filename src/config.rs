@@ -42,7 +42,7 @@ use crate::config::fingerprint::Fingerprints;
 use crate::config::health::{Health, RawHealth};
 use crate::config::logs::{Logs, RawLogs};
 use crate::config::merge::{drop_disabled, merge};
-use crate::config::notify::{RawReceiver, Receiver};
+use crate::config::notify::{Channel, RawReceiver, Receiver};
 use crate::config::problems::{ConfigError, Problem, Problems};
 use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
@@ -294,6 +294,8 @@ impl RawConfig {
         let control_tls = self.admin.tls.and_then(|tls| tls.value.validate("admin.tls", tls.place, problems));
         let tls = self.tls.and_then(|tls| tls.value.validate("tls", tls.place, problems));
         let listen = validate_listen(self.listen, request, problems)?;
+        let notify = RawReceiver::validate_all(self.notify, problems);
+        let tells_fatal = notify.iter().any(|receiver| matches!(receiver.channel, Channel::Sentry { fatal_lines: true, .. }));
         Some(Config {
             profile,
             listen,
@@ -304,7 +306,7 @@ impl RawConfig {
             control_tls,
             stores,
             health,
-            logs,
+            logs: Logs { tells_fatal, ..logs },
             collect,
             retention,
             backups: RawBackup::validate_all(self.backups, problems),
@@ -312,7 +314,7 @@ impl RawConfig {
             storage: StorageAccess::default(),
             secrets,
             alerts: self.alerts.validate(profile, problems),
-            notify: RawReceiver::validate_all(self.notify, problems),
+            notify,
             warnings: Vec::new(),
             fingerprints: Fingerprints::default(),
         })

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod event;
 pub mod health;
 pub mod kubernetes;
 pub mod logs;

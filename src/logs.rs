@@ -16,6 +16,7 @@ mod discover;
 mod engine;
 mod examples;
 mod explain;
+mod fatal;
 mod fault;
 mod file;
 mod framing;

@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod evaluate;
 pub mod evaluator;
 pub mod exposition;
+mod fatal;
 mod http;
 pub mod inhibit;
 mod mail;

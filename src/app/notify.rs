@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::app::AppError;
 use crate::config::Config;
+use crate::event::FatalLine;
 use crate::metrics::Registry;
 use crate::notify::courier::Courier;
 use crate::notify::watch::{AlertWatch, WatchMetrics};
@@ -34,11 +35,18 @@ impl Notify {
     }
 
     /// Begins to ask and to tell. `registry` is all that is exposed.
-    pub fn start(self, registry: &Arc<Registry>, caught_up: &Latch, shutdown: &Shutdown, supervisor: &mut Supervisor) {
+    pub fn start(
+        self,
+        registry: &Arc<Registry>,
+        caught_up: &Latch,
+        fatal_lines: Option<mpsc::Receiver<FatalLine>>,
+        shutdown: &Shutdown,
+        supervisor: &mut Supervisor,
+    ) {
         let Some((rules, courier)) = self.0 else { return };
         let (sender, alerts) = watch::channel(Arc::new(rules.alerts()));
         supervisor.spawn("alerts", rules.run(Arc::clone(registry), caught_up.clone(), sender, shutdown.token()));
-        supervisor.spawn("notify", courier.run(alerts, shutdown.token()));
+        supervisor.spawn("notify", courier.run(alerts, fatal_lines, shutdown.token()));
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Logs {
     pub threads: Option<usize>,
     /// Whether each line is checked.
     pub validation: Validation,
+    /// Whether somebody is told of each fatal line.
+    pub tells_fatal: bool,
 }
 
 /// Which lines of JSON are decoded.
@@ -115,6 +117,6 @@ impl RawLogs {
             let message = format!("between 1 and {MAX_THREADS}");
             problems.error(Problem { place: None, path: "logs.threads".to_owned(), message });
         }
-        Logs { inputs, rules, tests, max_line, threads: self.threads, validation: self.validation }
+        Logs { inputs, rules, tests, max_line, threads: self.threads, validation: self.validation, tells_fatal: false }
     }
 }

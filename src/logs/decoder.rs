@@ -3,6 +3,7 @@
 //! The form of each line is found by its first bytes, so one stream may mix all of them. Knows nothing of files.
 
 use crate::logs::console::Console;
+use crate::logs::fatal::Finder;
 use crate::logs::fault::{Fault, Oddities};
 use crate::logs::framing::{Docker, Frame, Framing, Joined, cri, prefix};
 use crate::logs::lines::{Lines, Piece};
@@ -41,6 +42,8 @@ pub struct Decoder {
     is_sample: bool,
     /// What was seen in the line, where somebody asks for it.
     seen: Option<Box<Seen>>,
+    /// Finds lines that may be fatal, where somebody wants to hear of them.
+    finder: Option<Finder>,
 }
 
 /// Where a line stands.
@@ -73,6 +76,7 @@ impl Decoder {
             glance: Glance::None,
             is_sample: false,
             seen: None,
+            finder: None,
         }
     }
 
@@ -120,6 +124,11 @@ impl Decoder {
         tally
     }
 
+    /// Keeps lines that may be fatal from now on.
+    pub fn look_for_fatal(&mut self) {
+        self.finder = Finder::new();
+    }
+
     /// Remembers from now on what is seen in a line.
     pub fn watch(&mut self) {
         self.seen = Some(Box::default());
@@ -132,7 +141,7 @@ impl Decoder {
 
     /// Runs other rules from the next line on.
     pub fn take_rules_of(&mut self, other: Self) {
-        *self = Self { held: self.held, seen: self.seen.take(), ..other };
+        *self = Self { held: self.held, seen: self.seen.take(), finder: self.finder.take(), ..other };
     }
 
     /// Says how much all streams together hold of unfinished lines; the decoder keeps up what it sees itself.
@@ -144,6 +153,9 @@ impl Decoder {
     fn count(&mut self, line: &[u8], at: usize, framing: &mut Framing, families: &mut Families, tally: &mut Tally) {
         if let Some(outcome) = self.line(line, framing, families) {
             tally.add(outcome, line, at);
+            if let (Some(finder), Outcome::Record | Outcome::Skipped) = (&self.finder, outcome) {
+                finder.look(line, at, &mut tally.fatal);
+            }
             if std::mem::take(&mut self.is_sample) {
                 let is_wrong = matches!(outcome, Outcome::Malformed(_));
                 tally.samples[usize::from(is_wrong)] += 1;

@@ -10,11 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
 use crate::config::logs::{ChildStream, InputKind, LogInput, Logs, Validation};
+use crate::event::FatalLine;
 use crate::logs::decoder::Decoder;
+use crate::logs::fatal::FatalLines;
 use crate::logs::keeper::Keeper;
 use crate::logs::metrics::{DoorSeries, InputSeries, SnapshotMetrics};
 use crate::logs::revision::Revision;
@@ -90,6 +93,7 @@ pub struct Engine {
     metrics: SnapshotMetrics,
     watching: WatchMetrics,
     caught_up: Latch,
+    fatal_lines: Option<mpsc::Receiver<FatalLine>>,
 }
 
 /// What a stream that comes later is read with.
@@ -113,7 +117,11 @@ impl Engine {
         let rules = RuleSet::for_logs(&config.rules, &mut families).map_err(LogsError::Rules)?;
         let metrics = SnapshotMetrics::default();
         let (keeper, saved) = open_state(config, state_dir, &metrics)?;
-        let decoder = decoder(rules.clone(), config.max_line, config.validation);
+        let mut decoder = decoder(rules.clone(), config.max_line, config.validation);
+        if config.tells_fatal {
+            decoder.look_for_fatal();
+        }
+        let (fatal, fatal_lines) = config.tells_fatal.then(|| FatalLines::new(config)).transpose()?.unzip();
         let (mut inputs, mut sources, mut entrances, mut child) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for input in &config.inputs {
             let series = InputSeries::declare(&input.name, &mut families).map_err(LogsError::Rules)?;
@@ -140,7 +148,7 @@ impl Engine {
                 tracing::warn!(metric, "the metric has another type, other buckets or labels than before; it begins at zero");
             }
         }
-        let shared = Arc::new(Shared::new(families, done));
+        let shared = Arc::new(Shared::new(families, done, fatal));
         let revision = Revision::new(Arc::clone(&shared), rules, config.max_line);
         let streams = Pump::new(decoder.clone(), sources, entrances);
         let shard = Shard::new(inputs, Arc::clone(&shared), decoder, config, positions);
@@ -155,7 +163,13 @@ impl Engine {
             metrics,
             watching: WatchMetrics::default(),
             caught_up: Latch::default(),
+            fatal_lines,
         })
+    }
+
+    /// Where each fatal line comes, where the configuration has somebody who is told of them; once.
+    pub fn take_fatal_lines(&mut self) -> Option<mpsc::Receiver<FatalLine>> {
+        self.fatal_lines.take()
     }
 
     /// Reads a stream of the command, for which the configuration has an input, and passes it on.

@@ -1,5 +1,6 @@
 //! What became of lines, and how many of each there were in a buffer. Pure.
 
+use crate::logs::fatal::Candidates;
 use crate::logs::fault::{Fault, Oddities, Reason};
 use crate::logs::samples::Found;
 
@@ -35,6 +36,8 @@ pub struct Tally {
     pub samples: [u32; 2],
     /// The last line that told nothing.
     pub found: Option<Found>,
+    /// Lines that may be fatal, where somebody wants to hear of them.
+    pub fatal: Candidates,
 }
 
 // === impl Outcome ===

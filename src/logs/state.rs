@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::logs::fatal::FatalLines;
 use crate::logs::file::{Identity, Inode, Known, Seen};
 use crate::logs::framing::Framing;
 use crate::logs::revision::Current;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub families: SharedFamilies,
     /// The last lines that told nothing.
     pub samples: Samples,
+    /// Whoever wants to hear of fatal lines.
+    pub fatal: Option<FatalLines>,
     /// The rules by which is counted.
     pub rules: Current,
     /// Touched only while `families` is locked.
@@ -123,9 +126,9 @@ impl Position {
 impl Shared {
     /// Shares families, and what an earlier run has read to its end.
     #[must_use]
-    pub fn new(families: Families, done: Vec<Done>) -> Self {
+    pub fn new(families: Families, done: Vec<Done>, fatal: Option<FatalLines>) -> Self {
         let positions = Mutex::new(Positions { open: BTreeMap::new(), done });
-        Self { families: SharedFamilies::new(families), positions, ..Self::default() }
+        Self { families: SharedFamilies::new(families), positions, fatal, ..Self::default() }
     }
 
     /// Begins a change that is seen as a whole.

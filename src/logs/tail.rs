@@ -357,6 +357,9 @@ impl Tail {
     }
 
     fn keep_sample(&self, tally: Tally, shared: &Shared, base: u64) {
+        if let (Some(fatal), false) = (&shared.fatal, tally.fatal.is_empty()) {
+            fatal.tell(tally.fatal, &self.position.input, &self.position.path.to_string_lossy(), base);
+        }
         if let Some(found) = tally.found {
             shared.samples.keep(found, &self.position.input, self.position.path.display().to_string(), base);
         }

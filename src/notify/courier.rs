@@ -7,14 +7,17 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
 use reqwest::{Client, Method};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
 use crate::config::notify::{Channel, HeartbeatMethod, Receiver};
+use crate::event::FatalLine;
 use crate::notify::Alerts;
 use crate::notify::beat::Beat;
 use crate::notify::desk::{Desk, Way};
 use crate::notify::dispatch::Dispatch;
+use crate::notify::fatal::{Intake, Reporter};
 use crate::notify::http;
 use crate::notify::inhibit::{Inhibition, InhibitionError};
 use crate::notify::metrics::DeliveryMetrics;
@@ -28,6 +31,7 @@ pub struct Courier {
     desks: Vec<Desk>,
     peers: Vec<Peer>,
     beats: Vec<Beat>,
+    reporters: Vec<(Intake, Reporter)>,
 }
 
 /// Nobody can be told.
@@ -70,8 +74,11 @@ impl Courier {
                     courier.beats.push(Beat { name, client, url: url.clone(), every: *every, method, metrics: of_receiver });
                     continue;
                 }
-                people => Way::of(people, client, receiver),
+                people => Way::of(people, client.clone(), receiver),
             };
+            if let Channel::Sentry { dsn, fatal_lines: true } = &receiver.channel {
+                courier.reporters.push(Reporter::new(&name, &client, dsn, of_receiver.clone()));
+            }
             let Some(way) = way else { continue };
             let (store, kept) = Store::open(folder, &name);
             let dispatch = Dispatch::restore(receiver.policy.clone(), kept, Moment::read());
@@ -85,12 +92,27 @@ impl Courier {
     ///
     /// # Errors
     /// Never: whatever goes wrong with a receiver is told by its metrics.
-    pub async fn run(self, alerts: Alerts, stop: CancellationToken) -> PartResult {
+    pub async fn run(self, alerts: Alerts, fatal: Option<mpsc::Receiver<FatalLine>>, stop: CancellationToken) -> PartResult {
         let desks = self.desks.into_iter().map(|desk| desk.run(alerts.clone(), stop.clone()));
         let peers = self.peers.into_iter().map(|peer| peer.run(alerts.clone(), stop.clone()));
         let beats = self.beats.into_iter().map(|beat| beat.run(alerts.clone(), stop.clone()));
-        tokio::join!(join_all(desks), join_all(peers), join_all(beats), stop.cancelled());
+        let (intakes, reporters): (Vec<Intake>, Vec<Reporter>) = self.reporters.into_iter().unzip();
+        let reporters = reporters.into_iter().map(|reporter| reporter.run(stop.clone()));
+        let lines = stop.run_until_cancelled(hand_out(fatal, intakes));
+        tokio::join!(join_all(desks), join_all(peers), join_all(beats), join_all(reporters), lines, stop.cancelled());
         Ok(())
+    }
+}
+
+/// Gives each line to everybody who wants to hear of them.
+async fn hand_out(lines: Option<mpsc::Receiver<FatalLine>>, intakes: Vec<Intake>) {
+    let Some(mut lines) = lines else { return };
+    while let Some(line) = lines.recv().await {
+        let line = Arc::new(line);
+        for intake in &intakes {
+            // It is taken at once: what waits long, waits behind it.
+            let _ = intake.send(Arc::clone(&line)).await;
+        }
     }
 }
 
@@ -103,7 +125,7 @@ impl Way {
             Channel::Slack(url) => Self::Slack(client, url.clone()),
             Channel::Discord(url) => Self::Discord(client, url.clone()),
             Channel::Webhook { url, hmac } => Self::Webhook { client, url: url.clone(), hmac: hmac.clone() },
-            Channel::Sentry(dsn) => Self::Sentry(client, dsn.clone()),
+            Channel::Sentry { dsn, .. } => Self::Sentry(client, dsn.clone()),
             Channel::Email(settings) => Self::Email(settings.clone(), receiver.trust.clone()),
             Channel::Alertmanager(_) | Channel::Heartbeat { .. } => return None,
         })

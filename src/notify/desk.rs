@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method};
 use tokio_util::sync::CancellationToken;
@@ -145,7 +144,7 @@ impl Way {
                 }
                 post(client, url, body, headers).await
             }
-            Self::Sentry(client, dsn) => report(client, dsn, message, Now::read().wall).await,
+            Self::Sentry(client, dsn) => report(client, dsn, sentry::envelope(message, Now::read().wall)).await,
             Self::Email(settings, trust) => mail::send(settings, trust, message).await,
         }
     }
@@ -159,12 +158,13 @@ async fn post(client: &Client, url: &SecretText, body: String, mut headers: Head
     }
 }
 
-async fn report(client: &Client, dsn: &SecretText, message: &Message, now: Timestamp) -> Outcome {
+/// Hands an envelope in, where there is one.
+pub(super) async fn report(client: &Client, dsn: &SecretText, envelope: Option<String>) -> Outcome {
     let ingest = match http::read_address(dsn).await {
         Ok(dsn) => sentry::Ingest::of(&dsn),
         Err(reason) => return Outcome::Later(reason, None),
     };
-    let Some((ingest, envelope)) = ingest.zip(sentry::envelope(message, now)) else { return Outcome::Later(Reason::Secret, None) };
+    let Some((ingest, envelope)) = ingest.zip(envelope) else { return Outcome::Later(Reason::Secret, None) };
     let Ok(mut authorisation) = HeaderValue::from_str(&ingest.authorisation) else { return Outcome::Later(Reason::Secret, None) };
     authorisation.set_sensitive(true);
     let mut headers = HeaderMap::new();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::supervise::PartResult;
 
 /// Everything has been read and made by then, and a moment later the first looks have been taken.
-const AFTER_START: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+const AFTER_START: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 /// What runs now and then, such as retention, is over by then, too.
 const EVERY: Duration = Duration::from_secs(3600);
 

@@ -4,6 +4,7 @@
 mod doubles;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alerting::servers::Server;
 use crate::mongod::eventually;
-use crate::sidecar::free_port;
+use crate::sidecar::{Setup, free_port};
 
 /// So long nothing more comes where nothing more should: several group intervals, and the second between two messages.
 const QUIET: Duration = Duration::from_millis(2500);
@@ -93,7 +94,7 @@ impl Post {
         let stop = CancellationToken::new();
         let token = stop.clone();
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { courier.run(seen, token).await.unwrap() });
+        tasks.spawn(async move { courier.run(seen, None, token).await.unwrap() });
         Self { alerts, registry, stop, courier: tasks }
     }
 
@@ -428,4 +429,49 @@ fn every_problem_of_a_receiver_is_named_and_no_address_is_quoted() {
     assert!(warnings[1].contains("http:// address") && warnings.len() == 2, "{warnings:?}");
     assert!(!warnings.join(" ").contains("SECRET"), "{warnings:?}");
     assert!(!format!("{config:?}").contains("SECRET"));
+}
+
+/// What the project of Sentry got: the message and the number of each event.
+fn events(web: &Web) -> Vec<(String, String)> {
+    let event = |body: &[u8]| {
+        let event = body.split(|byte| *byte == b'\n').nth(2).expect("an event");
+        let event: Value = serde_json::from_slice(event).expect("JSON");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        (text(&event["message"]["formatted"]), text(&event["event_id"]))
+    };
+    web.seen("/api/42/envelope/").iter().map(|seen| event(&seen.body)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fatal_lines_are_told_one_by_one_by_the_process_itself() {
+    let (web, folder) = (Web::start(), tempfile::tempdir().unwrap());
+    let (log, dsn) = (folder.path().join("agent.log"), folder.path().join("dsn"));
+    std::fs::write(&dsn, web.url("/42").replace("http://", "http://KEY@")).unwrap();
+    let line = |level: &str, message: &str| format!("{{\"level\":\"{level}\",\"ts\":\"{}\",\"msg\":\"{message}\"}}\n", Now::read().wall);
+    std::fs::write(&log, line("fatal", "the first") + &line("error", "not fatal") + &line("info", "done")).unwrap();
+    let config = format!(
+        "state_dir: \"${{BELLWETHER_STATE_DIR}}\"
+logs: {{ inputs: [{{ name: agent, files: [\"{}\"], start: beginning }}] }}
+notify: [{{ sentry: {{ dsn_file: \"{}\", fatal_lines: true }} }}]
+",
+        log.display(),
+        dsn.display()
+    );
+    let start = |setup: Setup| setup.config(&config).start();
+    let messages = || events(&web).into_iter().map(|(message, _)| message).collect::<Vec<_>>();
+    // Away for a moment: told later, and once.
+    web.answer(&[(503, None)]);
+    let sidecar = start(Setup::default());
+    eventually("the first line", async || (messages().len() == 2).then_some(())).await;
+    assert_eq!(events(&web)[0], events(&web)[1], "the second attempt is the same event");
+    std::fs::OpenOptions::new().append(true).open(&log).unwrap().write_all(line("panic", "the second").as_bytes()).unwrap();
+    eventually("the second line", async || (messages().last().is_some_and(|last| last == "the second")).then_some(())).await;
+    // What was counted before a restart is not told again.
+    let (status, state) = tokio::task::spawn_blocking(|| sidecar.stop()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    let sidecar = start(Setup::default().folder(state));
+    std::fs::OpenOptions::new().append(true).open(&log).unwrap().write_all(line("fatal", "the third").as_bytes()).unwrap();
+    eventually("the third line", async || (messages().last().is_some_and(|last| last == "the third")).then_some(())).await;
+    assert_eq!(messages(), ["the first", "the first", "the second", "the third"]);
+    tokio::task::block_in_place(|| drop(sidecar.kill()));
 }

@@ -61,6 +61,9 @@ pub(super) struct RawHeartbeat {
 pub(super) struct RawSentry {
     /// A file that holds the DSN of the project.
     dsn_file: PathBuf,
+    /// Whether each fatal line of the logs is an event, too: false. Its message and fields are sent as they are.
+    #[serde(default)]
+    fatal_lines: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -136,7 +139,12 @@ pub enum Channel {
         method: HeartbeatMethod,
     },
     /// A project of Sentry, by its DSN.
-    Sentry(SecretText),
+    Sentry {
+        /// Where to, and by which key.
+        dsn: SecretText,
+        /// Whether it gets each fatal line of the logs, too.
+        fatal_lines: bool,
+    },
 }
 
 /// A mail server, and who writes to whom.
@@ -205,7 +213,7 @@ impl RawSentry {
             Some(_) => check_address(&text, "`dsn_file`", say),
             None => say.error("`dsn_file` holds no DSN such as https://KEY@o1.ingest.sentry.io/2".to_owned()),
         }
-        Some(Channel::Sentry(dsn))
+        Some(Channel::Sentry { dsn, fatal_lines: self.fatal_lines })
     }
 }
 

@@ -168,6 +168,9 @@ impl Pump {
         let (tally, base) = stream.take(bytes, &mut self.decoder, &mut families);
         source.series.commit(&tally, bytes.len() as u64, &mut families);
         drop(families);
+        if let (Some(fatal), false) = (&shared.fatal, tally.fatal.is_empty()) {
+            fatal.tell(tally.fatal, &source.input, &source.name, base);
+        }
         if let Some(found) = tally.found {
             shared.samples.keep(found, &source.input, source.name.clone(), base);
         }

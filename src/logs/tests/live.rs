@@ -71,7 +71,7 @@ fn the_standard_input_is_read_to_its_end() {
     let mut families = Families::default();
     let rules = RuleSet::compile(&config.rules, &mut families).unwrap();
     let series = InputSeries::declare("app", &mut families).unwrap();
-    let (shared, bell) = (Shared::new(families, Vec::new()), Bell::default());
+    let (shared, bell) = (Shared::new(families, Vec::new(), None), Bell::default());
     let (reader, mut writer) = std::io::pipe().unwrap();
     let file = File::from(std::os::fd::OwnedFd::from(reader));
     let source = Source { input: "app".to_owned(), series, name: "pipe".to_owned(), file, tee: None };

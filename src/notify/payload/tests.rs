@@ -7,6 +7,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::event::FatalLine;
 use crate::notify::payload::sentry::Ingest;
 use crate::notify::text::characters;
 
@@ -220,4 +221,31 @@ fn alertmanager_gets_an_array_with_both_times() {
             "endsAt": "2026-11-21T09:00:00Z",
         }])
     );
+}
+
+#[test]
+fn sentry_gets_a_fatal_line_once_however_often_it_is_read() {
+    let fields = json!({ "level": "fatal", "error": "x".repeat(10_000), "nested": { "a": 1 }, "count": 7, "hostile": HOSTILE });
+    let line = FatalLine {
+        input: "agent".to_owned(),
+        source: "/logs/agent.log".to_owned(),
+        offset: 17,
+        time: Some(time("2026-11-21T08:00:00Z")),
+        message: HOSTILE.to_owned(),
+        fields: fields.as_object().unwrap().clone(),
+    };
+    let envelope = sentry::fatal(&line, time("2026-11-21T10:00:00Z"));
+    let lines: Vec<&str> = envelope.lines().collect();
+    assert_eq!(lines.len(), 3, "a line feed in a text does not end the item");
+    let [head, item, event] = [0, 1, 2].map(|number| serde_json::from_str::<Value>(lines[number]).unwrap());
+    assert_eq!((head["event_id"].as_str().unwrap().len(), &head["event_id"]), (32, &event["event_id"]));
+    assert_eq!(item["length"], lines[2].len());
+    assert_eq!((&event["level"], &event["timestamp"]), (&json!("fatal"), &json!("2026-11-21T08:00:00Z")));
+    assert_eq!((&event["extra"]["count"], &event["extra"]["nested"]), (&json!(7), &json!("{\"a\":1}")));
+    assert!(event["extra"]["error"].as_str().unwrap().chars().count() <= 4096);
+    assert_eq!(event["message"]["formatted"], HOSTILE);
+
+    let id = |line: &FatalLine| sentry::fatal(line, time("2026-11-21T11:00:00Z")).lines().next().unwrap()[..48].to_owned();
+    assert_eq!(id(&line), envelope[..48], "read again");
+    assert_ne!(id(&FatalLine { offset: 18, ..line.clone() }), envelope[..48]);
 }
