@@ -194,7 +194,11 @@ impl Pieces {
         let filter = Field::new(&policy.field).dated(window.expired());
         // By the index alone: a second key would make the server sort whole documents.
         let sort = doc! { &policy.field: -1 };
-        let opening = within(LIMIT, async move { collection.find(filter).sort(sort).projection(projection).max_time(PATIENCE).await });
+        let opening = within(LIMIT, async move {
+            let found = collection.find(filter).sort(sort).projection(projection).max_time(PATIENCE);
+            // A reply holds as many documents as go into 16 MiB, unless it is told.
+            found.batch_size(u32::try_from(CHUNK).unwrap_or_default()).await
+        });
         let cursor = opening.await.map_err(|source| RetentionError::store(policy, READING, source))?;
         Ok(Self { cursor: Some(cursor), field: policy.field.clone(), group, waiting: Vec::new() })
     }
