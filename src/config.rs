@@ -18,6 +18,7 @@ pub mod problems;
 pub mod retention;
 pub mod rules;
 pub mod secrets;
+pub mod services;
 mod sources;
 mod spanned;
 pub mod storage;
@@ -47,6 +48,7 @@ use crate::config::problems::{ConfigError, Problem, Problems};
 use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
 use crate::config::secrets::{RawSecrets, Secrets};
+use crate::config::services::{RawServices, Services};
 use crate::config::sources::{Source, Sources};
 use crate::config::spanned::Spanned;
 use crate::config::storage::StorageAccess;
@@ -92,6 +94,8 @@ struct RawConfig {
     protect: Vec<RawProtected>,
     #[serde(default)]
     secrets: RawSecrets,
+    #[serde(default)]
+    services: RawServices,
     #[serde(default)]
     alerts: RawAlerts,
     /// Who is told of alerts where there is no Prometheus.
@@ -157,6 +161,8 @@ pub struct Config {
     pub storage: StorageAccess,
     /// Where the application keeps its secrets.
     pub secrets: Secrets,
+    /// The services that the sidecar can be itself.
+    pub services: Services,
     /// Which alert rules we evaluate ourselves.
     pub alerts: Alerts,
     /// Who is told of alerts.
@@ -313,6 +319,7 @@ impl RawConfig {
             protected: self.protect.into_iter().map(Protected::from).collect(),
             storage: StorageAccess::default(),
             secrets,
+            services: self.services.validate(problems),
             alerts: self.alerts.validate(profile, problems),
             notify,
             warnings: Vec::new(),

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of health, logs or stores.
 
+pub mod caller;
 pub mod certificate;
 pub mod child;
 pub mod heartbeat;

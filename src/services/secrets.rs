@@ -1,12 +1,19 @@
 //! The secrets of the application: how they are stored, which of them are safe, and how they become safe.
 //!
 //! The stored form is DecisionBox's, so that its agent reads what is written here and the other way round. A value is
-//! decrypted only to be encrypted again or to learn which key opens it; it is cleared from memory at once, and never
-//! printed, logged or counted. Names of secrets are shown to whoever runs the command, escaped.
+//! decrypted only to be encrypted again, to be masked, or to learn which key opens it; it is cleared from memory at once,
+//! and never printed, logged or counted. Names of secrets are shown to whoever runs the command, escaped. `service` is the
+//! application's own secrets service, where the sidecar stands in for it.
 
 pub mod audit;
 pub mod cipher;
+mod folder;
+mod held;
+mod mask;
+mod metrics;
 pub mod migration;
+pub mod service;
+mod trail;
 pub mod vault;
 
 pub use crate::services::secrets::audit::{Audit, Standing};

@@ -45,6 +45,8 @@ mod retention_members;
 mod retention_run;
 mod retention_ttl;
 mod secrets;
+mod secrets_service;
+mod served;
 mod sidecar;
 mod streams;
 mod tables;

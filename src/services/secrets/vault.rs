@@ -2,6 +2,8 @@
 //!
 //! Owns the queries. A plaintext never stands in a query: the server writes slow ones into its log.
 
+pub(super) mod project;
+
 use std::fmt;
 use std::time::Duration;
 
