@@ -3,6 +3,7 @@
 //! Exit codes follow sysexits.h: 64 usage, 69 something that is needed is not there, 70 a failure within, 74 a file
 //! cannot be read, 78 configuration.
 
+mod agent_shim;
 mod backup;
 mod check;
 mod export;
@@ -90,6 +91,9 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Writes what belongs to this version: the schema of configuration files, a profile.
     Export(export::ExportArgs),
+    /// Looks after an agent of the run service, which starts it.
+    #[command(hide = true)]
+    AgentShim(agent_shim::ShimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Secrets(arguments) => secrets::secrets(global, arguments, &environment),
         Command::Backup(arguments) => backup::backup(global, arguments, &environment),
         Command::Export(arguments) => export::export(global, arguments),
+        Command::AgentShim(arguments) => agent_shim::agent_shim(arguments),
     });
     match done {
         Ok(code) => code,

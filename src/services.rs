@@ -5,4 +5,5 @@
 
 mod answer;
 mod projects;
+pub mod runs;
 pub mod secrets;

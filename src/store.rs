@@ -6,4 +6,5 @@ pub mod mongodb;
 pub mod names;
 pub mod postgres;
 pub mod redis;
+pub mod run_claims;
 pub mod tls;

@@ -1,4 +1,4 @@
-//! Whether a project is there.
+//! Whether a project is there, and whether it is ready for a run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,13 @@ pub(super) struct Projects {
     mongo: Arc<Mongo>,
 }
 
+/// A project that is there.
+#[derive(Debug)]
+pub(super) struct Project {
+    /// Where its schema index stands; older releases have none.
+    pub schema_index: Option<String>,
+}
+
 // === impl Projects ===
 
 impl Projects {
@@ -27,8 +34,8 @@ impl Projects {
         Self { mongo }
     }
 
-    /// Nothing where there is a project of this id, or what to answer.
-    pub(super) async fn find(&self, id: &str) -> Result<(), Refusal> {
+    /// The project of this id, or what to answer.
+    pub(super) async fn find(&self, id: &str) -> Result<Project, Refusal> {
         let unknown = || Refusal::new(StatusCode::NOT_FOUND, "project not found");
         let id = ObjectId::parse_str(id).map_err(|_| unknown())?;
         let failed = |error| {
@@ -36,8 +43,10 @@ impl Projects {
             Refusal::unavailable("the database did not answer: the project could not be looked up; try again")
         };
         let collection = self.mongo.database().await.map_err(failed)?.collection::<Document>(COLLECTION);
-        let found =
-            within(LIMIT, async move { collection.find_one(doc! { "_id": id }).projection(doc! { "_id": 1 }).max_time(LIMIT).await });
-        found.await.map_err(failed)?.map(|_| ()).ok_or_else(unknown)
+        let found = within(LIMIT, async move {
+            collection.find_one(doc! { "_id": id }).projection(doc! { "schema_index_status": 1 }).max_time(LIMIT).await
+        });
+        let document = found.await.map_err(failed)?.ok_or_else(unknown)?;
+        Ok(Project { schema_index: document.get_str("schema_index_status").ok().map(str::to_owned) })
     }
 }

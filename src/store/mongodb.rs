@@ -33,6 +33,8 @@ pub enum Purpose {
     Retention,
     /// Looking after the application's secrets.
     Secrets,
+    /// Being the application's run service.
+    Runs,
 }
 
 /// A MongoDB that is connected to when it is first needed.
@@ -132,6 +134,7 @@ impl Mongo {
             Purpose::Collect => ("bellwether-collect", 2),
             Purpose::Retention => ("bellwether-retention", 4),
             Purpose::Secrets => ("bellwether-secrets", 2),
+            Purpose::Runs => ("bellwether-runs", 4),
         };
         options.app_name = Some(name.to_owned());
         options.max_pool_size = Some(pool);

@@ -44,6 +44,7 @@ mod retention_leader;
 mod retention_members;
 mod retention_run;
 mod retention_ttl;
+mod runs_service;
 mod secrets;
 mod secrets_service;
 mod served;

@@ -226,7 +226,7 @@ impl Service {
 
     async fn check_project(&self, project: &str) -> Result<(), Refusal> {
         match &self.projects {
-            Some(projects) => projects.find(project).await,
+            Some(projects) => projects.find(project).await.map(|_| ()),
             None => Ok(()),
         }
     }

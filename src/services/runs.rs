@@ -1,0 +1,137 @@
+//! The run service: the application's runs, each with an agent that is a process of this machine.
+//!
+//! `run` (pure) says what may follow what and what a run has come to; `fleet` holds the agents and knows no database;
+//! `folder` is what the disk knows of a run; `shim` is the process between us and an agent, so that agents outlive us and
+//! their ends are known all the same; `start` begins runs, `keeper` brings them to their end, `service` is the API.
+//!
+//! One run a project, among any number of processes: `store::run_claims`.
+
+mod documents;
+mod fleet;
+mod folder;
+mod keeper;
+mod last_error;
+mod metrics;
+mod process;
+pub mod run;
+mod service;
+mod shape;
+pub mod shim;
+mod start;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::config::services::RunsService;
+use crate::config::stores::MongoStore;
+use crate::metrics::Registry;
+use crate::services::projects::Projects;
+use crate::services::runs::documents::RunDocuments;
+use crate::services::runs::fleet::Fleet;
+use crate::services::runs::folder::write_whole;
+use crate::services::runs::keeper::CLAIM;
+use crate::services::runs::metrics::RunsMetrics;
+use crate::store::mongodb::{Mongo, Purpose};
+use crate::store::run_claims::RunClaims;
+
+/// The run service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunsError {
+    /// There is nowhere to write runs down.
+    #[error("the run service needs `stores.mongodb`, which is not there")]
+    NoStore,
+    /// Agents could not be found again after a restart.
+    #[error("the run service needs a state folder that can be written to: set `state_dir`, or BELLWETHER_STATE_DIR")]
+    NoStateDir,
+    /// The folder of runs cannot be used.
+    #[error("cannot use {path} for the runs of agents; make it writable, or set another state_dir")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// All that runs are begun, kept and shown with.
+#[derive(Debug)]
+pub struct Runs {
+    settings: RunsService,
+    keep: usize,
+    projects: Projects,
+    documents: RunDocuments,
+    claims: RunClaims,
+    fleet: Fleet,
+    metrics: RunsMetrics,
+    /// Rings when there is something to look at.
+    bell: Notify,
+}
+
+// === impl Runs ===
+
+impl Runs {
+    /// Finds the agents of an earlier process again. `shim` is the program that has the subcommand `agent-shim`: ourselves.
+    /// Blocks for a moment.
+    ///
+    /// # Errors
+    /// Without a database or a state folder.
+    pub fn open(
+        settings: &RunsService,
+        store: Option<&MongoStore>,
+        state_dir: Option<&Path>,
+        shim: &Path,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, RunsError> {
+        let path = runs_folder(state_dir.ok_or(RunsError::NoStateDir)?);
+        let failed = |cause| RunsError::Folder { path: path.clone(), cause };
+        let mongo = Arc::new(Mongo::new(store.ok_or(RunsError::NoStore)?, Purpose::Runs));
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        let holder = holder(&path).map_err(failed)?;
+        let (fleet, live) = Fleet::open(path.clone(), shim.to_owned(), settings.max_running).map_err(failed)?;
+        let metrics = RunsMetrics::default();
+        metrics.register(registry);
+        (0..live).for_each(|_| metrics.reattached());
+        if live > 0 {
+            tracing::info!(agents = live, "agents of an earlier process were found alive, and are looked after again");
+        }
+        Ok(Arc::new(Self {
+            settings: settings.clone(),
+            keep: settings.keep,
+            projects: Projects::new(Arc::clone(&mongo)),
+            documents: RunDocuments::new(Arc::clone(&mongo)),
+            claims: RunClaims::new(mongo, holder, CLAIM),
+            fleet,
+            metrics,
+            bell: Notify::new(),
+        }))
+    }
+}
+
+/// Where the folders of runs are.
+#[must_use]
+pub fn runs_folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("runs")
+}
+
+/// The files that agents write to, as a glob for the log engine.
+#[must_use]
+pub fn outputs(state_dir: &Path) -> String {
+    format!("{}/*/output.log", globset::escape(&runs_folder(state_dir).to_string_lossy()))
+}
+
+/// The name of this installation of the service: the same after a restart, and no other's.
+fn holder(folder: &Path) -> io::Result<String> {
+    let path = folder.join("holder");
+    if let Ok(holder) = std::fs::read_to_string(&path)
+        && !holder.is_empty()
+    {
+        return Ok(holder);
+    }
+    let holder = mongodb::bson::Uuid::new().to_string();
+    write_whole(&path, holder.as_bytes())?;
+    Ok(holder)
+}

@@ -1,0 +1,165 @@
+//! What goes on by itself: agents are looked at, their ends are written down, their heartbeats are sent, and what an
+//! earlier process has left half done is brought to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mongodb::bson::oid::ObjectId;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Now;
+use crate::runtime::supervise::PartResult;
+use crate::services::runs::Runs;
+use crate::services::runs::fleet::Ended;
+use crate::services::runs::run::{Ending, Exit, Phase, Status};
+use crate::store::mongodb::StoreError;
+
+/// How often agents are looked at; one whose end nobody waits for may be seen so late.
+const LOOK: Duration = Duration::from_millis(250);
+/// Twelve heartbeats fit into a claim: eleven may fail.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a claim lasts without a heartbeat.
+pub(super) const CLAIM: Duration = Duration::from_secs(60);
+/// How often claims without an agent are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+/// When the end of a run that could not be written down is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+// === impl Runs ===
+
+impl Runs {
+    /// Keeps runs until `stop`. Agents go on after it.
+    ///
+    /// # Errors
+    /// None of its own: what the database does not take is tried again.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) -> PartResult {
+        let (mut beat, mut swept) = (None::<Instant>, None::<Instant>);
+        let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
+        loop {
+            self.look().await;
+            if is_due(beat, HEARTBEAT) {
+                beat = Some(Instant::now());
+                self.heartbeat().await;
+            }
+            if is_due(swept, SWEEP) {
+                swept = Some(Instant::now());
+                self.sweep().await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.bell.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn look(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        let looked = tokio::task::spawn_blocking(move || {
+            this.fleet.look();
+            (this.fleet.ended(), this.fleet.all())
+        });
+        let Ok((ended, all)) = looked.await else { return };
+        let unrecorded = all.iter().filter(|(_, _, phase)| *phase == Phase::Ended).count();
+        self.metrics.note(all.len() - unrecorded, unrecorded);
+        for ended in ended {
+            if let Err(error) = self.record(&ended).await {
+                tracing::warn!(run = %ended.run, %error, "the end of a run could not be written down; trying again");
+                self.fleet.postpone(ended.run, RETRY);
+            }
+        }
+    }
+
+    /// Writes down what a run has come to, and frees its project. May be done twice.
+    async fn record(self: &Arc<Self>, ended: &Ended) -> Result<(), StoreError> {
+        let Ended { run, project, cancelled, ending, last_error } = ended;
+        let document = self.documents.status(*run).await?;
+        let status = document.as_ref().and_then(|document| Status::named(document.get_str("status").ok()?));
+        let verdict = ending.verdict(status, *cancelled, last_error.as_deref());
+        if let Some(verdict) = verdict.as_ref().filter(|_| document.is_some()) {
+            self.documents.finish(*run, verdict, Now::read().wall.as_millisecond()).await?;
+        }
+        self.claims.release(project, &run.to_hex()).await?;
+        let (this, run) = (Arc::clone(self), *run);
+        let marked = tokio::task::spawn_blocking(move || {
+            let marked = this.fleet.mark_recorded(run);
+            this.fleet.forget(run);
+            marked
+        });
+        if let Ok(Err(error)) = marked.await {
+            tracing::warn!(%run, %error, "that a run is written down could not be noted; after a restart that is done once more");
+        }
+        let status = verdict.as_ref().map(|verdict| verdict.status).or(status).unwrap_or(Status::Failed);
+        self.metrics.ended(status);
+        let error = verdict.and_then(|verdict| verdict.error).unwrap_or_default();
+        match &ending.exit {
+            Exit::Code(0) => tracing::info!(%run, %project, status = status.word(), "an agent has ended"),
+            exit => tracing::warn!(%run, %project, status = status.word(), ?exit, error = %error.escape_debug(), "an agent has ended"),
+        }
+        Ok(())
+    }
+
+    /// Keeps the claims of agents that live, and hears of wishes to cancel them.
+    async fn heartbeat(&self) {
+        let live: Vec<(ObjectId, String)> =
+            self.fleet.all().into_iter().filter(|(_, _, phase)| *phase == Phase::Live).map(|(run, project, _)| (run, project)).collect();
+        let all: Vec<String> = self.fleet.all().iter().map(|(run, _, _)| run.to_hex()).collect();
+        if all.is_empty() {
+            return;
+        }
+        let claims = match self.claims.renew(all).await {
+            Ok(()) => self.claims.ours().await,
+            Err(error) => Err(error),
+        };
+        let claims = match claims {
+            Ok(claims) => claims,
+            Err(error) => {
+                self.metrics.heartbeat_failed();
+                tracing::warn!(%error, "the heartbeat of runs could not be written; trying again");
+                return;
+            }
+        };
+        for (run, project) in live {
+            let hex = run.to_hex();
+            let claim = claims.iter().find(|claim| claim.run == hex);
+            if claim.is_none() && self.claims.find(&project).await.is_ok_and(|claim| claim.is_some_and(|claim| claim.run != hex)) {
+                tracing::error!(%run, %project, "another run has taken the project over, as this one had no heartbeat for long; its agent is told to end");
+                self.fleet.cancel(run);
+            }
+            if claim.is_some_and(|claim| claim.cancel.as_deref() == Some(hex.as_str())) {
+                tracing::info!(%run, %project, "a run is cancelled by way of another process");
+                self.fleet.cancel(run);
+            }
+        }
+    }
+
+    /// Ends what a process began and was killed in: a claim without an agent.
+    async fn sweep(self: &Arc<Self>) {
+        if let Err(error) = self.free_claims().await {
+            tracing::warn!(%error, "claims of runs without an agent could not be looked for; trying again");
+        }
+        let (this, now) = (Arc::clone(self), Now::read().wall.into());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || this.fleet.prune(this.keep, now)).await {
+            tracing::warn!(%error, "old outputs of agents could not be removed");
+        }
+    }
+
+    async fn free_claims(&self) -> Result<(), StoreError> {
+        for claim in self.claims.ours().await? {
+            let Ok(run) = ObjectId::parse_str(&claim.run) else { continue };
+            if self.fleet.has(run) {
+                continue;
+            }
+            let document = self.documents.status(run).await?;
+            let status = document.as_ref().and_then(|document| Status::named(document.get_str("status").ok()?));
+            let why = "the run service ended before the agent was started".to_owned();
+            let ending = Ending { exit: Exit::NotStarted(why), stopped: None };
+            if let Some(verdict) = ending.verdict(status, false, None).filter(|_| document.is_some()) {
+                self.documents.finish(run, &verdict, Now::read().wall.as_millisecond()).await?;
+            }
+            self.claims.release(&claim.project, &claim.run).await?;
+            tracing::warn!(%run, project = claim.project, "a claim without an agent was given back");
+        }
+        Ok(())
+    }
+}
