@@ -45,7 +45,6 @@ type Answer = Result<Response, Refusal>;
 
 impl Runs {
     /// The routes of the service.
-    #[must_use]
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/api/v1/projects/{project}/discover", post(discover))

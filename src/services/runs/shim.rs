@@ -63,7 +63,7 @@ pub fn run(path: &Path) -> Result<(), ShimError> {
         let ending = match spawn(&folder, &start) {
             Ok((child, group)) => {
                 let agent = Agent { group, exited: wait(child, group)?, output: folder.output()?, start: &start };
-                agent.to_its_end(&mut terminate).await
+                agent.attend(&mut terminate).await
             }
             Err(why) => Ending { exit: Exit::NotStarted(why), stopped: None },
         };
@@ -144,7 +144,7 @@ struct Agent<'a> {
 // === impl Agent ===
 
 impl Agent<'_> {
-    async fn to_its_end(mut self, terminate: &mut tokio::signal::unix::Signal) -> Ending {
+    async fn attend(mut self, terminate: &mut tokio::signal::unix::Signal) -> Ending {
         let began = Instant::now();
         let mut stopped: Option<(Stopped, Instant)> = None;
         loop {
