@@ -215,7 +215,11 @@ async fn a_run_is_begun_shown_and_completed_as_the_application_does_it() {
     let document = ground.over(&run).await;
     assert_eq!((document.get_str("status").unwrap(), document.get_i32("insights_found").unwrap()), ("completed", 9));
     assert!(!document.contains_key("exit_code"), "{document}");
-    let metrics = stage.registry.open_metrics().unwrap();
+    let metrics = eventually("both are counted", async || {
+        let metrics = stage.registry.open_metrics().unwrap();
+        metrics.contains("bellwether_runs_ended_total{status=\"completed\"} 2").then_some(metrics)
+    })
+    .await;
     for line in [
         "bellwether_runs_started_total 2",
         "bellwether_runs_ended_total{status=\"completed\"} 2",
@@ -329,9 +333,8 @@ async fn a_run_is_cancelled_here_and_by_way_of_another_service_and_stays_cancell
     for through in [&stage, &other] {
         let run = stage.begin(&project).await;
         // It ends when it likes, and writes once more that it runs: the application's agent does so.
-        ground.order(&run, "trap 'echo told to end; exit 143' TERM; while :; do sleep 0.05; done");
-        eventually("the agent has its orders", async || ground.output("one", &run).contains("Starting").then_some(())).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        ground.order(&run, "trap 'echo told to end; exit 143' TERM; echo ready; while :; do sleep 0.05; done");
+        eventually("the agent has its orders", async || ground.output("one", &run).contains("ready").then_some(())).await;
         let reply = through.cancel(&run).await;
         assert_eq!((reply.status, reply.json()), (200, json!({ "data": { "message": "Run cancelled", "status": "cancelled" } })));
         if std::ptr::eq(through, &raw const stage) {

@@ -73,6 +73,8 @@ pub(super) enum NoRoom {
     Busy(ObjectId),
     /// The project may have one in a moment.
     Starting,
+    /// The project's last one has ended, and is being written down.
+    Ending,
 }
 
 /// An agent that has ended.
@@ -110,7 +112,11 @@ impl Fleet {
     pub(super) fn reserve(&self, run: ObjectId, project: &str) -> Result<(), NoRoom> {
         let mut agents = self.agents();
         if let Some((other, agent)) = agents.iter().find(|(_, agent)| agent.project == project) {
-            return Err(if agent.phase == Phase::Starting { NoRoom::Starting } else { NoRoom::Busy(*other) });
+            return Err(match agent.phase {
+                Phase::Starting => NoRoom::Starting,
+                Phase::Ended => NoRoom::Ending,
+                Phase::Live | Phase::Stopping => NoRoom::Busy(*other),
+            });
         }
         if agents.len() >= self.most {
             return Err(NoRoom::Full);

@@ -148,7 +148,7 @@ impl Runs {
     }
 
     /// Makes room for an agent. Where another start of the project is under way here, which run it comes to is known only
-    /// when the claim is: it may be one of another process.
+    /// when the claim is: it may be one of another process. One that has just ended is waited for.
     async fn make_room(&self, run: ObjectId, project: &str) -> Result<(), NoRun> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -160,14 +160,16 @@ impl Runs {
                     let message = format!("{most} agents run here already, which is as many as may; try again when one has ended");
                     return Err(NoRun::Refused(NotStarted::Full, Refusal::unavailable(message)));
                 }
-                Err(NoRoom::Starting) => {}
-            }
-            let held = self.claims.find(project).await.map_err(|error| not_written(project, &error))?;
-            if let Some(claim) = held.filter(|claim| claim.expires > 0) {
-                return Err(NoRun::AlreadyRunning(claim.run));
+                Err(NoRoom::Ending) => self.bell.notify_one(),
+                Err(NoRoom::Starting) => {
+                    let held = self.claims.find(project).await.map_err(|error| not_written(project, &error))?;
+                    if let Some(claim) = held.filter(|claim| claim.expires > 0) {
+                        return Err(NoRun::AlreadyRunning(claim.run));
+                    }
+                }
             }
             if Instant::now() > until {
-                let message = "another start of this project is under way; try again";
+                let message = "another run of this project is being started or written down; try again";
                 return Err(NoRun::Refused(NotStarted::Failed, Refusal::unavailable(message)));
             }
             tokio::time::sleep(LOOK).await;
