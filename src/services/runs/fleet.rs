@@ -343,7 +343,8 @@ impl Agent {
             return;
         }
         match &self.watch {
-            Watch::Shim(shim) if shim.is_alive() => return,
+            // One that has written the end down is only about to go.
+            Watch::Shim(shim) if self.folder.ending().is_none() && shim.is_alive() => return,
             Watch::Orphan { agent, late_at } if agent.is_alive() => {
                 if now > *late_at + LATE {
                     let _ = agent.signal_group(Signal::KILL);
