@@ -7,17 +7,22 @@ use std::io;
 use crate::logs::aside::{Aside, Moment, Search};
 use crate::logs::content::Content;
 use crate::logs::file::{HEAD, Known, Mark, last_of};
+use crate::logs::interlude;
 use crate::logs::lines::Lines;
 use crate::logs::metrics::{InputSeries, Trouble};
-use crate::logs::state::{Done, Position};
+use crate::logs::state::{Commit, Done, Position};
 use crate::logs::tail::Reader;
 
 /// Finds the content of a file that holds something else now, or is gone, and counts the rest of it. Returns the file
 /// that has it; what it had is in the position.
-pub fn recover(position: &mut Position, reader: &mut Reader, series: &InputSeries) -> Option<Aside> {
+pub fn recover(position: &mut Position, is_gone: bool, reader: &mut Reader, series: &InputSeries) -> Option<Aside> {
     let path = position.path.clone();
     let mut search = Search::new(&path, &reader.shared.commit());
     search.read.retain(|known| known.identity != position.known.identity);
+    if is_gone {
+        // A crash may have come while a compressed file was read: then that is the one that is looked for.
+        search.known.remove(&position.known.identity.inode);
+    }
     let (aside, content) = search.content_of(&position.known, Moment::of(position))?;
 
     tracing::info!(path = %path.display(), content = %aside.path.display(), offset = position.known.offset, "the content of a log file was found beside it and is read on");
@@ -25,17 +30,24 @@ pub fn recover(position: &mut Position, reader: &mut Reader, series: &InputSerie
     Some(aside)
 }
 
-/// Counts a content to its end, and remembers the file that has it.
+/// Counts a content to its end, and remembers the file that has it. The position stays, so that those that came after it
+/// are looked for after a crash, too.
 pub fn take(position: &mut Position, aside: &Aside, content: Content, reader: &mut Reader, series: &InputSeries) {
-    if let Err(error) = read(position, content, reader, series) {
+    if let Err(error) = read(position, (aside, content), reader, series) {
         tracing::warn!(path = %aside.path.display(), %error, "a file that was put aside cannot be read to its end");
-        series.troubled(Trouble::of(&error), &mut reader.shared.families.lock());
+        let mut commit = reader.shared.commit();
+        series.troubled(Trouble::of(&error), &mut commit.families);
+        end(position, aside, &mut commit);
     }
-    let known = Known { identity: aside.seen.identity, ..position.known };
-    reader.shared.commit().done(Done { path: position.path.clone(), known });
 }
 
-fn read(position: &mut Position, mut content: Content, reader: &mut Reader, series: &InputSeries) -> io::Result<()> {
+/// Notes that a content has been read as far as it can be. Whoever finds it again knows that.
+fn end(position: &Position, aside: &Aside, commit: &mut Commit<'_>) {
+    commit.done(Done { path: position.path.clone(), known: Known { identity: aside.seen.identity, ..position.known } });
+    commit.set(position);
+}
+
+fn read(position: &mut Position, (aside, mut content): (&Aside, Content), reader: &mut Reader, series: &InputSeries) -> io::Result<()> {
     let (mut lines, mut head, mut before) = (Lines::at(position.skipping), Vec::new(), Vec::new());
     let grows = position.known.offset == 0;
     let mut read_to = position.known.offset;
@@ -66,9 +78,13 @@ fn read(position: &mut Position, mut content: Content, reader: &mut Reader, seri
         let mut commit = reader.shared.commit();
         commit.families.absorb(&mut reader.counted);
         series.commit(&tally, new - old, &mut commit.families);
-        commit.set(position);
+        match read {
+            0 => end(position, aside, &mut commit),
+            _ => commit.set(position),
+        }
         drop(commit);
         reader.shared.changed();
+        interlude::pass();
         if read == 0 {
             return Ok(());
         }

@@ -189,7 +189,9 @@ impl Shard {
         let held = self.tails.values().map(|tail| tail.position.framing.held()).sum();
         self.readers.iter_mut().for_each(|reader| reader.decoder.set_held(held));
         if !self.is_outdated {
-            self.gone.clear();
+            // Whoever came after them is followed.
+            let gone: Vec<Position> = self.gone.drain().map(|(_, position)| position).collect();
+            gone.iter().for_each(|position| self.forget(position));
             self.missed.clear();
         }
         self.let_go(now);

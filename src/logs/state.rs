@@ -217,6 +217,8 @@ impl Commit<'_> {
     /// name. The oldest are forgotten.
     pub fn done(&mut self, done: Done) {
         let all = &mut self.positions.done;
+        // One that is read again after a crash takes no second place.
+        all.retain(|other| other.path != done.path || !other.known.identity.is(&done.known.identity));
         let of_path = all.iter().filter(|other| other.path == done.path).count();
         let oldest = if of_path >= DONE_OF_A_PATH { all.iter().position(|other| other.path == done.path) } else { None };
         if let Some(position) = oldest.or_else(|| (all.len() >= MAX_DONE).then_some(0)) {

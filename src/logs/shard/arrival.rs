@@ -136,8 +136,7 @@ impl Shard {
         let is_same = predecessor == Before::Gone && self.gone.get(&successor.path).is_some_and(|gone| gone.known.head.length == 0);
         self.succeed(&mut position, successor, predecessor, !is_same);
         take(&mut position, aside, content, &mut self.readers[0], &self.inputs[successor.input].series);
-        self.shared.commit().forget(aside.seen.identity.inode);
-        self.gone.insert(successor.path.clone(), position);
+        self.is_gone(successor.path.clone(), position);
         Before::Gone
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::logs::aside::{is_like, origins, renamed};
 use crate::logs::content::is_compressed;
 use crate::logs::discover::Found;
-use crate::logs::file::{Identity, Inode, Look};
+use crate::logs::file::{Identity, Inode, Known, Look};
 use crate::logs::metrics::Trouble;
 use crate::logs::rest::recover;
 use crate::logs::shard::Shard;
@@ -80,11 +80,13 @@ impl Shard {
     pub(super) fn give_up(&mut self, inode: Inode, input: usize) {
         let Some(mut position) = self.saved.remove(&inode) else { return };
         let series = &self.inputs[input].series;
-        let is_found = recover(&mut position, &mut self.readers[0], series).is_some();
+        let is_found = recover(&mut position, true, &mut self.readers[0], series).is_some() || self.is_done(&position);
         let lost = position.size.saturating_sub(position.known.offset);
+        // What is lost counts once, also when a crash comes before the file is forgotten.
+        position.size = position.known.offset;
         let mut commit = self.shared.commit();
         series.lost(lost, &mut commit.families);
-        commit.forget(inode);
+        commit.set(&position);
         drop(commit);
         if !is_found && position.size > 0 {
             // Once, and never forgiven by a file that comes later: how much was written to it is not known.
@@ -92,6 +94,29 @@ impl Shard {
             series.troubled(Trouble::Vanished, &mut self.shared.families.lock());
         }
         self.shared.save_now();
-        self.gone.insert(position.path.clone(), position);
+        self.is_gone(position.path.clone(), position);
+    }
+
+    /// Whether the content of a file has been read to its end from another one.
+    fn is_done(&self, position: &Position) -> bool {
+        let Known { offset, head, before, .. } = position.known;
+        let done = self.shared.commit().done_like(|path| path == position.path);
+        done.iter().any(|known| (known.offset, known.head, known.before) == (offset, head, before))
+    }
+
+    /// A file that stood at a path last will not be followed. It is remembered until its successor is.
+    pub(super) fn is_gone(&mut self, path: PathBuf, position: Position) {
+        let inode = position.known.identity.inode;
+        if let Some(before) = self.gone.insert(path, position).filter(|before| before.known.identity.inode != inode) {
+            self.forget(&before);
+        }
+    }
+
+    /// Forgets a file whose successor is known. Another one may have its inode.
+    pub(super) fn forget(&self, gone: &Position) {
+        let inode = gone.known.identity.inode;
+        if !self.tails.contains_key(&inode) && !self.saved.contains_key(&inode) {
+            self.shared.commit().forget(inode);
+        }
     }
 }

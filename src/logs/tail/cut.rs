@@ -23,7 +23,7 @@ impl Tail {
         // A copy has the begun line, too.
         let begun = std::mem::take(&mut self.lines);
         let mut moment = Moment::of(&self.position);
-        if let Some(copy) = recover(&mut self.position, reader, series) {
+        if let Some(copy) = recover(&mut self.position, false, reader, series) {
             moment = copy.moment();
             self.position.since = moment.born;
         } else {

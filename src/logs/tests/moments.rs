@@ -166,3 +166,85 @@ fn while_the_rotations_since_an_earlier_run_are_found() {
         (bench, 12)
     });
 }
+
+/// So many lines are read in several buffers, so that a kill can come between them.
+const MANY: std::ops::Range<u64> = 100..9_100;
+
+/// What has happened to a log while nobody looked, and how many lines are written then. A hundred had been counted before.
+type Away = (&'static str, fn(&Bench) -> u64);
+
+const AWAY: [Away; 5] = [
+    ("compressed", |bench| {
+        bench.append("app.log", lines(MANY));
+        bench.rename("app.log", "app.log.1");
+        bench.compress("app.log.1", Packing::Gzip, false);
+        bench.append("app.log", lines(MANY.end..MANY.end + 7));
+        MANY.end + 7
+    }),
+    ("compressed, and there is no other yet", |bench| {
+        bench.append("app.log", lines(MANY));
+        bench.rename("app.log", "app.log.1");
+        bench.compress("app.log.1", Packing::Zstd, true);
+        MANY.end
+    }),
+    ("rotated twice and compressed, the second unseen", |bench| {
+        bench.rename("app.log", "app.log.1");
+        bench.compress("app.log.1", Packing::Gzip, false);
+        bench.append("app.log", lines(MANY));
+        bench.rename("app.log", "app.log.2");
+        bench.compress("app.log.2", Packing::Gzip, false);
+        bench.append("app.log", lines(MANY.end..MANY.end + 7));
+        MANY.end + 7
+    }),
+    ("copied and cut off twice", |bench| {
+        bench.append("app.log", lines(MANY));
+        bench.copy_and_cut_off("app.log", "app.log.1");
+        std::thread::sleep(TICK);
+        bench.append("app.log", lines(MANY.end..2 * MANY.end));
+        bench.copy_and_cut_off("app.log", "app.log.2");
+        bench.append("app.log", lines(2 * MANY.end..2 * MANY.end + 7));
+        2 * MANY.end + 7
+    }),
+    ("copied, cut off and compressed", |bench| {
+        bench.append("app.log", lines(MANY));
+        bench.copy_and_cut_off("app.log", "app.log.1");
+        bench.compress("app.log.1", Packing::Gzip, true);
+        bench.append("app.log", lines(MANY.end..MANY.end + 7));
+        MANY.end + 7
+    }),
+];
+
+#[test]
+fn a_kill_at_any_moment_while_what_was_put_aside_is_read_loses_and_doubles_nothing() {
+    for (name, away) in AWAY {
+        for moment in 0.. {
+            let mut bench = Bench::new();
+            bench.append("app.log", lines(0..100));
+            bench.look().save();
+            std::thread::sleep(TICK);
+            let written = away(&bench);
+            bench.kill();
+            // The last snapshot before the kill is taken at this moment.
+            let (mut keeper, shared) = (bench.engine.keeper.take().unwrap(), std::sync::Arc::clone(&bench.engine.shared));
+            let waiting = interlude::at(moment, move || keeper.save(&shared));
+            bench.look();
+            let has_happened = waiting.has_happened();
+            bench.kill();
+            let counted = |bench: &Bench| bench.value("decisionbox_log_lines_total", &["info", "decisionbox-agent"]);
+            bench.look();
+            assert_eq!((counted(&bench), bench.lost(), bench.troubles("vanished")), (written, 0, 0), "{name}, at moment {moment}");
+            // Nor later, when it is looked through again.
+            std::thread::sleep(TICK);
+            bench.append("app.log", lines(500_000..500_001));
+            bench.look().save();
+            bench.kill();
+            bench.rename("app.log", "app.log.9");
+            bench.append("app.log", lines(500_001..500_002));
+            bench.pass_grace();
+            assert_eq!((counted(&bench), bench.lost()), (written + 2, 0), "{name}, at moment {moment}, after the next rotation");
+            if !has_happened {
+                break;
+            }
+        }
+    }
+}
