@@ -3,9 +3,11 @@
 //! sidecar alone, which must tell the same. Time goes faster by a constant factor; thresholds are as shipped.
 //!
 //! Not here, because minutes and a small disk cannot do it: the slow windows of the burn rates, a log that the sidecar
-//! lags behind by 256 MiB, a certificate that ends. promtool tests all of them.
+//! lags behind by 256 MiB, a certificate that ends. promtool tests all of them. `own_trouble` has what the sidecar itself
+//! suffers from.
 
 mod compress;
+mod own_trouble;
 mod panels;
 pub mod servers;
 
@@ -23,6 +25,7 @@ use tempfile::TempDir;
 use crate::component::Component;
 use crate::mongod::Mongod;
 use crate::sidecar::{Setup, Sidecar};
+use crate::tls;
 
 /// Ends a wait that would last for ever; nothing is judged by it. The longest is for a window of six hours: 3 minutes.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -57,6 +60,7 @@ struct World {
     api: Component,
     dashboard: Component,
     logs: TempDir,
+    secrets: TempDir,
     stack: Stack,
     weather: Weather,
     /// How many messages there were when the present trouble began.
@@ -81,7 +85,8 @@ impl World {
             std::fs::write(logs.path().join(name), "").unwrap();
         }
         let (api, dashboard) = (Component::start(), Component::start());
-        Self { mongod, database, api, dashboard, logs, stack: Stack::start().await, weather: Weather::Fair, since: 0 }
+        let (secrets, stack) = (tempfile::tempdir().unwrap(), Stack::start().await);
+        Self { mongod, database, api, dashboard, logs, secrets, stack, weather: Weather::Fair, since: 0 }
     }
 
     /// A sidecar with the profile as shipped, but for its beats.
@@ -95,7 +100,8 @@ impl World {
                 text.push_str("    every: 1s\n");
             }
         }
-        text.push_str(&self.stack.own());
+        text.push_str(&self.stack.own(""));
+        text.push_str(&tls::admin(self.secrets.path()));
         let log = |name: &str| self.logs.path().join(name).display().to_string();
         Setup::default()
             .config(&text)
@@ -178,37 +184,17 @@ impl World {
 
     /// Waits until people have been told that each of these fires. Some end by themselves while others begin.
     async fn until_told(&self, expected: &[(&str, &str)]) {
-        self.until("alerts", async || {
-            let told = self.stack.told();
-            let firing = |way: Way, alert: &str, severity: &str| {
-                told[self.since..].iter().any(|it| it.firing && way.is_of(&it.receiver) && is(&it.labels, alert, severity))
-            };
-            missing(expected, firing)
-        })
-        .await;
+        self.until("alerts", async || not_told(&self.stack, self.since, expected)).await;
     }
 
     /// Waits until the last that people have heard of each of these is that it is over.
     async fn until_over(&self, expected: &[(&str, &str)]) {
-        self.until("the end of alerts", async || {
-            let told = self.stack.told();
-            let over = |way: Way, alert: &str, severity: &str| {
-                let last = told.iter().rev().find(|it| way.is_of(&it.receiver) && is(&it.labels, alert, severity));
-                last.is_some_and(|it| !it.firing)
-            };
-            missing(expected, over)
-        })
-        .await;
+        self.until("the end of alerts", async || not_over(&self.stack, expected)).await;
     }
 
     /// Waits until Alertmanager knows each of these and keeps it to itself.
     async fn until_inhibited(&self, expected: &[(&str, &str)]) {
-        self.until("inhibited alerts", async || {
-            let active = self.stack.active().await;
-            let quiet = |alert: &str, severity: &str| active.iter().any(|it: &Active| it.inhibited && is(&it.labels, alert, severity));
-            expected.iter().filter(|(alert, severity)| !quiet(alert, severity)).map(|it| format!("{it:?} of {active:?}")).collect()
-        })
-        .await;
+        self.until("inhibited alerts", async || not_inhibited(&self.stack, expected).await).await;
     }
 
     async fn until_quiet(&self) {
@@ -282,6 +268,30 @@ fn missing(expected: &[(&str, &str)], holds: impl Fn(Way, &str, &str) -> bool) -
     };
     let all = expected.iter().flat_map(|(alert, severity)| ways(alert).iter().map(move |way| (*way, *alert, *severity)));
     all.filter(|(way, alert, severity)| !holds(*way, alert, severity)).map(|it| format!("{it:?}")).collect()
+}
+
+/// Those of which people have not been told that they fire, since so many messages.
+fn not_told(stack: &Stack, since: usize, expected: &[(&str, &str)]) -> Vec<String> {
+    let told = stack.told();
+    missing(expected, |way, alert, severity| {
+        told[since..].iter().any(|it| it.firing && way.is_of(&it.receiver) && is(&it.labels, alert, severity))
+    })
+}
+
+/// Those of which the last that people have heard is not that they are over.
+fn not_over(stack: &Stack, expected: &[(&str, &str)]) -> Vec<String> {
+    let told = stack.told();
+    missing(expected, |way, alert, severity| {
+        let last = told.iter().rev().find(|it| way.is_of(&it.receiver) && is(&it.labels, alert, severity));
+        last.is_some_and(|it| !it.firing)
+    })
+}
+
+/// Those which Alertmanager does not keep to itself.
+async fn not_inhibited(stack: &Stack, expected: &[(&str, &str)]) -> Vec<String> {
+    let active = stack.active().await;
+    let quiet = |alert: &str, severity: &str| active.iter().any(|it: &Active| it.inhibited && is(&it.labels, alert, severity));
+    expected.iter().filter(|(alert, severity)| !quiet(alert, severity)).map(|it| format!("{it:?} of {active:?}")).collect()
 }
 
 /// What goes wrong in the runs and stores, and who must be told.

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 
 /// A server with one path for each kind of behaviour, on a thread of its own.
 pub struct Component {
@@ -25,7 +25,7 @@ impl Component {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(own_status)).route("/{behaviour}", get(behave)).with_state(Arc::clone(&status));
+        let router = Router::new().route("/", any(own_status)).route("/{behaviour}", get(behave)).with_state(Arc::clone(&status));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap() });

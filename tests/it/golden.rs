@@ -70,9 +70,11 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
     seed(&mongod).await;
     let backups = tempfile::tempdir().unwrap();
     crate::backups::mongodump(&backups.path().join("dump"), &["projects", "secrets", "discoveries", "feedback"]);
+    let secrets = tempfile::tempdir().unwrap();
+    // The start that was missed is made up at once. Nobody takes what is told.
+    let config = "profile: decisionbox\nretention: { jitter: 0s }\nnotify: [{ webhook: { url: \"http://127.0.0.1:9/\" } }]\n";
     let sidecar = Setup::default()
-        // The start that was missed is made up at once.
-        .config("profile: decisionbox\nretention: { jitter: 0s }\n")
+        .config(&format!("{config}{}", crate::tls::admin(secrets.path())))
         .variable("MONGODB_URI", &mongod.uri())
         .variable("BACKUP_PATH", &format!("{}/*", backups.path().display()))
         .start();

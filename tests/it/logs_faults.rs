@@ -4,11 +4,11 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
-use crate::namespace::alone;
+use crate::namespace::{alone, fill, mount};
 use crate::sidecar::{Setup, Sidecar, command, eventually, free_port, scrape};
 
 const LINES: &str = "bellwether_log_lines_total{input=\"agent\",outcome=\"record\"}";
@@ -48,12 +48,6 @@ fn wait_for(sidecar: &Sidecar, series: &str, value: f64) {
     eventually(series, || sidecar.value(series), |seen| *seen == Some(value));
 }
 
-#[track_caller]
-fn mount(arguments: &[&str], at: &Path) {
-    let output = Command::new("mount").args(arguments).arg(at).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// A folder for a sidecar, whose state is on a small volume of its own.
 fn on_small_volume() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -61,14 +55,6 @@ fn on_small_volume() -> (TempDir, PathBuf) {
     fs::create_dir(&state).unwrap();
     mount(&["-t", "tmpfs", "-o", "size=256k", "tmpfs"], &state);
     (folder, state)
-}
-
-/// Takes all room that there is.
-fn fill(volume: &Path) -> PathBuf {
-    let filler = volume.join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    while file.write_all(&[1; 512]).is_ok() {}
-    filler
 }
 
 /// T18: the volume of the state is full, from the start and later on: it is said, lines are counted on, and a kill in that

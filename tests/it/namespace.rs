@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,6 +43,21 @@ pub fn alone(test: &str, body: impl AsyncFnOnce()) {
         "{test} in namespaces of its own ({}). Where this system forbids them (`unshare -rn true` fails), set {WITHOUT}=1.\n{stdout}\n{stderr}",
         output.status
     );
+}
+
+/// Mounts a volume, which only this test sees and which is gone with it.
+#[track_caller]
+pub fn mount(arguments: &[&str], at: &Path) {
+    let output = Command::new("mount").args(arguments).arg(at).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Takes all room that there is on a volume, with a file.
+pub fn fill(volume: &Path) -> PathBuf {
+    let filler = volume.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 512]).is_ok() {}
+    filler
 }
 
 /// What the kernel does with packets for these ports: a statement of nft, such as `drop` or `reject`, or nothing. What is

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
+use crate::sidecar::free_port;
+
 /// An authority of our own; its certificate is a file.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -46,6 +48,15 @@ fn parameters(name: &str, from: i64, to: i64) -> CertificateParams {
     };
     (parameters.not_before, parameters.not_after) = (date(from), date(to));
     parameters
+}
+
+/// A section `admin` whose listener speaks TLS and wants a token; the files are in `folder`, where a test may break them.
+pub fn admin(folder: &Path) -> String {
+    Authority::new().issue("localhost", -1, 90).write(folder);
+    std::fs::write(folder.join("token"), "correct horse battery staple").unwrap();
+    let (folder, port) = (folder.display(), free_port());
+    let tls = format!("{{ cert_file: {folder}/server.pem, key_file: {folder}/server.key }}");
+    format!("admin: {{ listen: \"127.0.0.1:{port}\", token_file: {folder}/token, tls: {tls} }}\n")
 }
 
 // === impl Authority ===

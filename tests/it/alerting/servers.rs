@@ -113,10 +113,11 @@ impl Stack {
     }
 
     /// What a sidecar is told so that it evaluates the same rules by itself, and tells the receiver `own`.
-    pub fn own(&self) -> String {
+    /// `others` are more receivers, each with a comma before it.
+    pub fn own(&self, others: &str) -> String {
         let (rules, receiver) = (self.folder.path().join("rules.yml"), &self.receiver);
         format!(
-            "alerts: {{ every: 1s, rules: [{}] }}\nnotify: [{{ name: own, webhook: {{ url: \"{receiver}/own\" }}, group_wait: 1s, group_interval: 2s, rate: 1000 }}]\n",
+            "alerts: {{ every: 1s, rules: [{}] }}\nnotify: [{{ name: own, webhook: {{ url: \"{receiver}/own\" }}, group_wait: 1s, group_interval: 2s, rate: 1000 }}{others}]\n",
             rules.display()
         )
     }
