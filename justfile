@@ -33,6 +33,11 @@ bench-logs *arguments:
 bench-health:
     scripts/bench.sh health
 
+# A scrape of 2,000 and of 100,000 series, and what asking all alert rules costs, in figures. On a busy machine put
+# `chrt -r 10` before it, or the figures are those of the others.
+bench-scrape binary="target/release/bellwether":
+    scripts/bench_scrape.py {{ binary }} "$(scripts/mongod.sh)"
+
 # Retention beside a bare deleteMany: speed, a reader's latency, memory, plans, in figures; needs pymongo
 bench-retention *parts:
     cargo build --release --locked --bin bellwether

@@ -101,6 +101,13 @@ else
   unset BELLWETHER_MONGORESTORE
   echo "mongorestore: NOT HERE; a dump is compared with what it reads, and not given to it"
 fi
+if BELLWETHER_HELM=$(scripts/helm.sh); then
+  export BELLWETHER_HELM
+  echo "helm: $BELLWETHER_HELM"
+else
+  unset BELLWETHER_HELM
+  echo "helm: NOT HERE; that the chart holds what its sources make is looked at, and what Helm makes of it is not"
+fi
 
 step "format"
 cargo fmt --check

@@ -215,7 +215,8 @@ fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     documents
 }
 
-fn tool(name: &str, variable: &str) -> Option<PathBuf> {
+/// The path of a program: what the variable names, or what is on PATH.
+pub fn tool(name: &str, variable: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let given = std::env::var_os(variable).map(PathBuf::from);
     given.or_else(|| std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file()))

@@ -20,6 +20,7 @@ mod health_control;
 mod health_faults;
 mod health_history;
 mod health_network;
+mod helm;
 mod lease;
 mod lint;
 mod listener;
