@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "bellwether.groups" -}}
 {{- $root := . -}}
 {{- $groups := list -}}
-{{- range $group := (.Files.Get "files/rules.json" | fromJson).groups -}}
+{{- range $group := (.Files.Get "files/rules.json" | required "files/rules.json is missing" | fromJson).groups -}}
 {{- if include "bellwether.belongs" (dict "root" $root "name" $group.name) -}}
 {{- $rules := list -}}
 {{- range $rule := $group.rules -}}
