@@ -58,3 +58,8 @@ soak-retention kills="200":
 # there is no unsafe code of ours.
 fuzz target seconds="60":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=4096
+
+# How long 10,000 secrets take to be encrypted and rotated, in figures; needs pymongo
+bench-secrets *count:
+    cargo build --release --locked --bin bellwether
+    scripts/bench_secrets.py "${CARGO_TARGET_DIR:-target}/release/bellwether" "$(scripts/mongod.sh)" {{ count }}

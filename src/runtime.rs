@@ -13,3 +13,4 @@ pub mod shutdown;
 pub mod stderr;
 pub mod supervise;
 pub mod token;
+pub mod undumpable;

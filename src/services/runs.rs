@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::config::services::RunsService;
@@ -69,13 +70,15 @@ pub struct Runs {
     metrics: RunsMetrics,
     /// Rings when there is something to look at.
     bell: Notify,
+    /// Where runs are begun: whoever asks may have a runtime that is made for answers alone.
+    workers: Handle,
 }
 
 // === impl Runs ===
 
 impl Runs {
     /// Finds the agents of an earlier process again. `shim` is the program that has the subcommand `agent-shim`: ourselves.
-    /// Blocks for a moment.
+    /// Blocks for a moment. Must be called within the tokio runtime that is to begin runs.
     ///
     /// # Errors
     /// Without a database or a state folder.
@@ -107,6 +110,7 @@ impl Runs {
             fleet,
             metrics,
             bell: Notify::new(),
+            workers: Handle::current(),
         }))
     }
 }

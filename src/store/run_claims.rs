@@ -1,13 +1,13 @@
 //! One run a project, among any number of processes: a claim in MongoDB, one document a project.
 //!
-//! A claim is `{ _id: project, run, holder, epoch, expires }`. Time is the server's alone (`$$NOW`). The epoch grows with each
-//! run. A claim that was given back has expired in 1970; one that has merely expired is not free: its run may go on
+//! A claim is `{ _id: project, run, holder, epoch, expires }`, as front doors take it for runs of the API. Time is the server's
+//! alone (`$$NOW`). The epoch grows with each run. A claim that was given back has expired in 1970, and names no run; one that has merely expired is not free: its run may go on
 //! without its holder, so whoever takes it over has looked first, and takes it only as it was seen.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
 
 use crate::store::mongodb::{Mongo, StoreError, within};
@@ -86,7 +86,7 @@ impl RunClaims {
     /// When the server does not answer.
     pub async fn take_over(&self, seen: &Claim, run: &str) -> Result<bool, StoreError> {
         let unchanged = doc! {
-            "_id": &seen.project, "run": &seen.run, "epoch": seen.epoch, "expires": DateTime::from_millis(seen.expires),
+            "_id": &seen.project, "run": run_of(&seen.run), "epoch": seen.epoch, "expires": DateTime::from_millis(seen.expires),
             "$expr": { "$lte": ["$expires", "$$NOW"] },
         };
         self.put(unchanged, run, false).await
@@ -163,7 +163,8 @@ impl RunClaims {
     /// When the server does not answer.
     pub async fn release(&self, project: &str, run: &str) -> Result<(), StoreError> {
         let ours = doc! { "_id": project, "run": run, "holder": &self.holder };
-        self.set(ours, doc! { "expires": DateTime::from_millis(0) }).await
+        let update = doc! { "$set": { "expires": DateTime::from_millis(0) }, "$unset": { "run": "", "cancel": "" } };
+        self.update(ours, update).await
     }
 
     /// Asks whoever holds a run to end it.
@@ -171,18 +172,22 @@ impl RunClaims {
     /// # Errors
     /// When the server does not answer.
     pub async fn ask_to_cancel(&self, project: &str, run: &str) -> Result<(), StoreError> {
-        self.set(doc! { "_id": project, "run": run }, doc! { "cancel": run }).await
+        self.update(doc! { "_id": project, "run": run }, doc! { "$set": { "cancel": run } }).await
     }
 
-    async fn set(&self, filter: Document, fields: Document) -> Result<(), StoreError> {
+    async fn update(&self, filter: Document, update: Document) -> Result<(), StoreError> {
         let collection = self.mongo.database().await?.collection::<Document>(COLLECTION);
-        let update = doc! { "$set": fields };
         within(LIMIT, async move { collection.update_one(filter, update).write_concern(majority()).await }).await.map(|_| ())
     }
 
     fn ttl_millis(&self) -> i64 {
         i64::try_from(self.ttl.as_millis()).unwrap_or(i64::MAX)
     }
+}
+
+/// A front door that has claimed a project before its run was known, and died, has left none.
+fn run_of(run: &str) -> Bson {
+    if run.is_empty() { Bson::Null } else { run.into() }
 }
 
 /// Majority, and not for ever.

@@ -1,13 +1,15 @@
 //! The embedded run service against a real mongod, with real agents: scripts that behave, and scripts that do not.
 //!
-//! A service that is dropped stands for one that was killed: its agents are processes of their own. That a real SIGKILL
-//! does the same is shown beside the front door, with the whole sidecar.
+//! A service that is dropped stands for one that was killed, as its agents are processes of their own; one test kills a real
+//! process.
 
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether::config::services::{AgentLimits, RunsService};
+use bellwether::config::stores::MongoStore;
 use bellwether::metrics::{Registry, registry};
 use bellwether::secret::Secret;
 use bellwether::services::runs::Runs;
@@ -46,24 +48,28 @@ struct Ground {
     settings: RunsService,
 }
 
+/// How the agents of a test are run.
+fn settings(folder: &Path) -> RunsService {
+    let (script, orders) = (folder.join("agent.sh"), folder.join("orders"));
+    let variables = [("PATH", "/usr/bin:/bin"), ("ORDERS", orders.to_str().unwrap()), ("TOKEN", "for the agent")];
+    RunsService {
+        agent: vec!["/bin/sh".to_owned(), script.to_str().unwrap().to_owned()],
+        environment: variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).to_vec(),
+        max_running: 64,
+        limits: AgentLimits { time: Duration::from_secs(600), grace: Duration::from_millis(300), memory: 256 << 20, output: 1 << 20 },
+        stale_after: Duration::from_secs(1800),
+        keep: 100,
+    }
+}
+
 impl Ground {
     async fn new() -> Self {
         let server = Mongod::start().await;
         let database = server.database("decisionbox").await;
         let folder = tempfile::tempdir().unwrap();
-        let script = folder.path().join("agent.sh");
-        std::fs::write(&script, AGENT).unwrap();
-        let orders = folder.path().join("orders");
-        std::fs::create_dir(&orders).unwrap();
-        let variables = [("PATH", "/usr/bin:/bin"), ("ORDERS", orders.to_str().unwrap()), ("TOKEN", "for the agent")];
-        let settings = RunsService {
-            agent: vec!["/bin/sh".to_owned(), script.to_str().unwrap().to_owned()],
-            environment: variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).to_vec(),
-            max_running: 64,
-            limits: AgentLimits { time: Duration::from_secs(600), grace: Duration::from_millis(300), memory: 256 << 20, output: 1 << 20 },
-            stale_after: Duration::from_secs(1800),
-            keep: 100,
-        };
+        std::fs::write(folder.path().join("agent.sh"), AGENT).unwrap();
+        std::fs::create_dir(folder.path().join("orders")).unwrap();
+        let settings = settings(folder.path());
         Self { server, database, folder, settings }
     }
 
@@ -407,6 +413,72 @@ async fn after_a_restart_all_agents_are_found_again_and_their_ends_are_known() {
         assert_eq!(ground.over(run).await.get_i32("exit_code").unwrap(), 5);
         assert!(!is_alive(*pid));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "no test by itself: it is the process that a test starts and kills"]
+async fn a_service_to_be_killed() {
+    let variable = |name| std::env::var_os(name).expect("the test that starts this gives it").into_string().unwrap();
+    let folder = PathBuf::from(variable("GROUND"));
+    let (settings, state) = (settings(&folder), folder.join("state"));
+    let store = MongoStore { uri: Secret::new(variable("MONGODB_URI")), database: "decisionbox".to_owned() };
+    let shim = Path::new(env!("CARGO_BIN_EXE_bellwether"));
+    let runs = Runs::open(&settings, Some(&store), Some(&state), shim, &mut registry()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+    tokio::spawn(Arc::clone(&runs).keep(CancellationToken::new()));
+    let served = serve(runs.router()).await;
+    std::fs::write(folder.join("part"), &served.url).unwrap();
+    std::fs::rename(folder.join("part"), folder.join("url")).unwrap();
+    std::future::pending::<()>().await;
+}
+
+/// A process with a service, and a client that asks it.
+async fn process(ground: &Ground) -> (Child, Served) {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "runs_service::a_service_to_be_killed", "--ignored", "--nocapture"])
+        .env("GROUND", ground.folder.path())
+        .env("MONGODB_URI", ground.server.uri())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let url = ground.folder.path().join("url");
+    let served = eventually("it serves", async || std::fs::read_to_string(&url).ok()).await;
+    std::fs::remove_file(url).unwrap();
+    (child, Served::at(served))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_killed_fails_none_of_twenty_agents_and_knows_how_each_ends() {
+    const AGENTS: i32 = 20;
+    let ground = Ground::new().await;
+    let (mut killed, served) = process(&ground).await;
+    let mut runs = Vec::new();
+    for _ in 0..AGENTS {
+        let path = format!("/api/v1/projects/{}/discover", ground.project().await);
+        runs.push(Stage::run(&served.ask(Method::POST, &path, "").await));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let pids: Vec<u64> = runs.iter().map(|run| ground.pid("state", run, "agent")).collect();
+    assert!(pids.iter().all(|pid| is_alive(*pid)), "all outlive it");
+
+    let (mut second, served) = process(&ground).await;
+    // A heartbeat and many looks.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for run in &runs {
+        let shown = served.get(&format!("/api/v1/runs/{run}")).await.json();
+        assert_eq!(shown["data"]["status"], "running", "{shown}");
+    }
+    for (code, run) in (0..AGENTS).zip(&runs) {
+        ground.order(run, &format!("exit {code}"));
+    }
+    for (code, run) in (0..AGENTS).zip(&runs) {
+        let document = ground.over(run).await;
+        let status = if code == 0 { "completed" } else { "failed" };
+        assert_eq!((document.get_str("status").unwrap(), document.get_i32("exit_code").unwrap()), (status, code));
+    }
+    second.kill().unwrap();
+    second.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,12 +32,17 @@ pub async fn serve(router: Router) -> Served {
     let url = format!("http://{}", listener.local_addr().unwrap());
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Served { url, client: reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap() }
+    Served::at(url)
 }
 
 // === impl Served ===
 
 impl Served {
+    /// One of another process.
+    pub fn at(url: String) -> Self {
+        Self { url, client: reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap() }
+    }
+
     pub async fn ask(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Reply {
         let response = self.client.request(method, format!("{}{path}", self.url)).body(body).send().await.unwrap();
         let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());

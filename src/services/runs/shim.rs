@@ -11,13 +11,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, set_dumpable_behavior, setrlimit, setsid,
-    waitid,
-};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, setrlimit, setsid, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::runtime::undumpable::forbid_dumps;
 use crate::services::runs::folder::{Processes, RunFolder, Start};
 use crate::services::runs::process::Identity;
 use crate::services::runs::run::{Ending, Exit, Stopped};
@@ -110,12 +108,10 @@ fn spawn(folder: &RunFolder, start: &Start) -> Result<(Child, Pid), String> {
 /// The limits that the kernel keeps, for us and all that we start. No core is dumped: it would hold secrets.
 fn limit(start: &Start) -> io::Result<()> {
     let most = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    setrlimit(Resource::Core, most(0))?;
     // Not the address space: runtimes of garbage-collected languages reserve much more than they use.
     setrlimit(Resource::Data, most(start.memory))?;
     setrlimit(Resource::Fsize, most(start.output))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
+    forbid_dumps()
 }
 
 /// Waits for the agent on a thread, and ends what it leaves behind in its group.

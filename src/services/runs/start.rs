@@ -89,8 +89,8 @@ impl Runs {
     /// Begins a run of a project. Goes on to its end even when nobody waits for it any more.
     pub(super) async fn start(self: &Arc<Self>, project: String, task: Task) -> Result<ObjectId, NoRun> {
         let this = Arc::clone(self);
-        #[expect(clippy::disallowed_methods, reason = "short-lived, and a client that hangs up must not leave a run half begun")]
-        let started = tokio::spawn(async move { this.begin(project, task).await });
+        // Short-lived, and a client that hangs up must not leave a run half begun.
+        let started = self.workers.spawn(async move { this.begin(project, task).await });
         let broke = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed to start agent: see the log of the run service");
         let started = started.await.unwrap_or_else(|_| Err(NoRun::Refused(NotStarted::Failed, broke())));
         match &started {
