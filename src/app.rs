@@ -3,6 +3,7 @@
 //! The only place that knows every domain.
 
 mod command;
+mod front;
 mod health;
 mod notify;
 mod reload;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,7 @@ use crate::backup::BackupWatch;
 use crate::collect::{CollectError, Collectors};
 use crate::config::Config;
 use crate::config::origin::Origin;
+use crate::front::FrontError;
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
@@ -36,7 +39,7 @@ use crate::notify::courier::CourierError;
 use crate::runtime::certificate::{Certificate, CertificateError};
 use crate::runtime::child::{Child, Relay, SpawnError};
 use crate::runtime::heartbeat::Heartbeat;
-use crate::runtime::listen::{ListenerMetrics, Service, serve};
+use crate::runtime::listen::{Bounds, ListenerMetrics, Served, serve};
 use crate::runtime::pages;
 use crate::runtime::shutdown::{Ending, Shutdown, Signals};
 use crate::runtime::stderr::SharedStderr;
@@ -88,6 +91,9 @@ pub enum AppError {
     /// Nobody can be told of alerts.
     #[error("cannot tell anybody of alerts")]
     Notify(#[from] CourierError),
+    /// The front door cannot be made.
+    #[error("cannot open the front door")]
+    Front(#[from] FrontError),
     /// The log engine cannot be made.
     #[error("cannot make the log engine")]
     Logs(#[from] LogsError),
@@ -125,6 +131,7 @@ pub struct Front {
 struct Listeners {
     read_only: std::net::TcpListener,
     control: Option<std::net::TcpListener>,
+    front: Option<std::net::TcpListener>,
 }
 
 /// Runs the sidecar until a signal, or the command that it runs in front of, ends it. `origin` is where `config` came
@@ -148,11 +155,11 @@ pub fn run(config: Config, origin: Origin, front: Option<Front>) -> Result<Ended
 async fn supervise(config: Config, origin: Origin, front: Option<Front>) -> Result<Ended, AppError> {
     let shutdown = Shutdown::default();
     let state_dir = StateDir::open(&config.state_dir)?;
-    let control = match config.control {
-        Some(address) => Some(bind(address).await?),
-        None => None,
+    let listeners = Listeners {
+        read_only: bind(config.listen).await?,
+        control: bind_where(config.control).await?,
+        front: bind_where(config.front.as_ref().map(|front| front.listen)).await?,
     };
-    let listeners = Listeners { read_only: bind(config.listen).await?, control };
     let mut supervisor = Supervisor::default();
     supervisor.spawn("pages", pages::run(shutdown.token()));
     if let Some(front) = front {
@@ -235,14 +242,14 @@ fn start(
     supervisor.spawn("heartbeat", heartbeat.clone().run(shutdown.token()));
 
     let retention_routes = questions.map(admin::retention::router).unwrap_or_default();
-    let listener_metrics = ListenerMetrics::register(["read_only", "control"], &mut registry);
-    let certificates = Certificate::open([("read_only", config.tls.as_ref()), ("control", config.control_tls.as_ref())], &mut registry)?;
-    for certificate in certificates.iter().flatten() {
-        supervisor.spawn("certificates", Arc::clone(certificate).keep_current(shutdown.token()));
-    }
+    let [read_only_metrics, control_metrics, front_metrics] = ListenerMetrics::register(["read_only", "control", "front"], &mut registry);
+    let [certificate, control_certificate, front_certificate] = certificates(&config, &mut registry, shutdown, supervisor)?;
     let token = config.token.clone().map(|file| Token::open(file, &mut registry)).transpose()?;
     if let Some(token) = &token {
         supervisor.spawn("token", Arc::clone(token).keep_current(shutdown.token()));
+    }
+    if let Some((door, listener)) = config.front.clone().zip(listeners.front) {
+        front::start(door, listener, front_certificate, front_metrics, &mut registry, shutdown, supervisor)?;
     }
     let notify = Notify::new(&config, state_dir.map(StateDir::path), &mut registry)?;
     // All that is exposed is registered.
@@ -265,18 +272,33 @@ fn start(
     };
     let stop = shutdown.token();
     // Probes answer from a thread of their own, whatever the workers do.
-    let [read_only_metrics, control_metrics] = listener_metrics;
-    let [certificate, control_certificate] = certificates;
-    let read_only = Service { router: admin::router(Arc::new(surface)), certificate, metrics: read_only_metrics };
+    let bounds = Bounds::default();
+    let read_only = Served { service: admin::router(Arc::new(surface)), certificate, metrics: read_only_metrics, bounds };
     let read_only = (listeners.read_only, read_only);
-    let control =
-        control.map(|(listener, router)| (listener, Service { router, certificate: control_certificate, metrics: control_metrics }));
+    let control = control
+        .map(|(listener, service)| (listener, Served { service, certificate: control_certificate, metrics: control_metrics, bounds }));
     supervisor.spawn_thread("admin", move || serve_admin(read_only, control, stop)).map_err(AppError::Runtime)?;
     if let Some(address) = config.control {
         tracing::info!(listen = %address, "ready to be changed");
     }
     tracing::info!(listen = %config.listen, profile = config.profile, "ready to answer");
     Ok(child)
+}
+
+/// The certificates of the listeners, which are kept current: of the surface, of control, of the front door.
+fn certificates(
+    config: &Config,
+    registry: &mut Registry,
+    shutdown: &Shutdown,
+    supervisor: &mut Supervisor,
+) -> Result<[Option<Arc<Certificate>>; 3], AppError> {
+    let front = config.front.as_ref().and_then(|front| front.tls.as_ref());
+    let files = [("read_only", config.tls.as_ref()), ("control", config.control_tls.as_ref()), ("front", front)];
+    let certificates = Certificate::open(files, registry)?;
+    for certificate in certificates.iter().flatten() {
+        supervisor.spawn("certificates", Arc::clone(certificate).keep_current(shutdown.token()));
+    }
+    Ok(certificates)
 }
 
 /// The control listener with its routes, where there is one. Domains add theirs here.
@@ -293,8 +315,8 @@ fn control(
 }
 
 fn serve_admin(
-    read_only: (std::net::TcpListener, Service),
-    control: Option<(std::net::TcpListener, Service)>,
+    read_only: (std::net::TcpListener, Served<Router>),
+    control: Option<(std::net::TcpListener, Served<Router>)>,
     stop: CancellationToken,
 ) -> PartResult {
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(admin::WRITERS).enable_all().build()?;
@@ -309,6 +331,13 @@ fn serve_admin(
         }
         Ok(())
     })
+}
+
+async fn bind_where(address: Option<SocketAddr>) -> Result<Option<std::net::TcpListener>, AppError> {
+    match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Binds first, so that an address in use is known before anything runs.

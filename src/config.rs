@@ -9,6 +9,7 @@ pub mod collect;
 mod decode;
 pub mod environment;
 pub mod fingerprint;
+pub mod front;
 pub mod health;
 pub mod logs;
 mod merge;
@@ -40,6 +41,7 @@ use crate::config::collect::{Collect, RawCollector};
 use crate::config::decode::decode;
 use crate::config::environment::{Environment, expand_tree};
 use crate::config::fingerprint::Fingerprints;
+use crate::config::front::{Front, RawFront};
 use crate::config::health::{Health, RawHealth};
 use crate::config::logs::{Logs, RawLogs};
 use crate::config::merge::{drop_disabled, merge};
@@ -96,6 +98,8 @@ struct RawConfig {
     secrets: RawSecrets,
     #[serde(default)]
     services: RawServices,
+    #[serde(default)]
+    front: RawFront,
     #[serde(default)]
     alerts: RawAlerts,
     /// Who is told of alerts where there is no Prometheus.
@@ -163,6 +167,8 @@ pub struct Config {
     pub secrets: Secrets,
     /// The services that the sidecar can be itself.
     pub services: Services,
+    /// The front door before the application's API, where there is one.
+    pub front: Option<Front>,
     /// Which alert rules we evaluate ourselves.
     pub alerts: Alerts,
     /// Who is told of alerts.
@@ -271,6 +277,7 @@ impl RawConfig {
         let state_dir = self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether"));
         let retention = self.retention.validate(&state_dir, problems);
         let secrets = self.secrets.validate(problems);
+        let front = self.front.validate(problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
         check_owners(&logs, &collect, problems);
         if stores.mongodb.is_none() && !stores.suspect {
@@ -320,6 +327,7 @@ impl RawConfig {
             storage: StorageAccess::default(),
             secrets,
             services: self.services.validate(problems),
+            front,
             alerts: self.alerts.validate(profile, problems),
             notify,
             warnings: Vec::new(),

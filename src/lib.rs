@@ -16,6 +16,7 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod event;
+pub mod front;
 pub mod health;
 pub mod kubernetes;
 pub mod logs;

@@ -6,6 +6,7 @@ pub mod caller;
 pub mod certificate;
 pub mod child;
 pub mod heartbeat;
+pub mod keys;
 pub mod latch;
 pub mod listen;
 pub mod pages;

@@ -1,68 +1,114 @@
-//! An HTTP listener that hostile clients cannot exhaust: a cap on connections, a limit for headers, a graceful end; with
-//! TLS where there is a certificate.
+//! An HTTP listener that hostile clients cannot exhaust: a cap on connections, limits for heads and for silence, a graceful
+//! end; with TLS where there is a certificate.
 //!
 //! Owns sockets and connections. Knows nothing of routes.
 
 mod connections;
+mod pace;
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
-use hyper::{Request, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use crate::runtime::certificate::Certificate;
 pub use crate::runtime::listen::connections::ListenerMetrics;
-use crate::runtime::listen::connections::{Connection, Connections};
-
-/// How long a client may take to send its request's head, and before that for the handshake of TLS. Slower ones hold a
-/// connection for nothing.
-const HEADER_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long requests that have begun may go on after the stop.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+use crate::runtime::listen::connections::{Busy, Connection, Connections};
+use crate::runtime::listen::pace::{Paced, Patience};
 
 /// How long to wait before the next try when the process has run out of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Streams that share one connection of HTTP/2: what browsers and other servers take for enough.
+const STREAMS: u32 = 100;
+
 /// What a listener serves.
 #[derive(Clone, Debug)]
-pub struct Service {
-    /// The routes.
-    pub router: Router,
+pub struct Served<S> {
+    /// What answers.
+    pub service: S,
     /// What it shows to its clients; without one it speaks plain HTTP.
     pub certificate: Option<Arc<Certificate>>,
     /// Its connections, counted.
     pub metrics: ListenerMetrics,
+    /// What it takes.
+    pub bounds: Bounds,
+}
+
+/// What a listener takes from its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How many connections at once.
+    pub connections: usize,
+    /// How long a client may take to send its request's head, and before that for the handshake of TLS. Slower ones hold a
+    /// connection for nothing.
+    pub head: Duration,
+    /// How long it may ask nothing, or not take its answer.
+    pub idle: Duration,
+    /// The longest head, in bytes; at least 8 KiB.
+    pub head_bytes: usize,
+    /// Whether HTTP/2 is spoken beside HTTP/1.1.
+    pub http2: bool,
+    /// How long requests that have begun may go on after the stop.
+    pub drain: Duration,
 }
 
 /// What all connections of a listener share.
 #[derive(Clone)]
-struct Common {
-    router: Router,
+struct Common<S> {
+    service: S,
     acceptor: Option<TlsAcceptor>,
+    http: Arc<Builder<TokioExecutor>>,
+    bounds: Bounds,
+}
+
+/// The body of an answer: until its end, its connection is busy.
+#[derive(Debug)]
+struct Answer<B> {
+    body: B,
+    _busy: Busy,
+}
+
+// === impl Bounds ===
+
+impl Default for Bounds {
+    /// Of our own surface. A kubelet, two Prometheus servers and a few people need about ten connections.
+    fn default() -> Self {
+        let patience = Duration::from_secs(5);
+        Self { connections: 256, head: patience, idle: patience, head_bytes: 16 * 1024, http2: false, drain: Duration::from_secs(2) }
+    }
 }
 
 /// Serves on `listener` until `stop`, then lets the requests under way end.
-pub async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
-    let acceptor = service.certificate.as_ref().map(|certificate| TlsAcceptor::from(certificate.server_config()));
-    let common = Common { router: service.router, acceptor };
-    let connections = Arc::new(Connections::new(service.metrics));
+pub async fn serve<S, B>(listener: TcpListener, served: Served<S>, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
+{
+    let Served { service, certificate, metrics, bounds } = served;
+    let acceptor = certificate.as_ref().map(|certificate| acceptor(certificate, bounds.http2));
+    let common = Common { service, acceptor, http: Arc::new(http(bounds)), bounds };
+    let connections = Arc::new(Connections::new(bounds.connections, metrics));
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener, &connections, bounds) => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
@@ -74,60 +120,109 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
         }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_LIMIT, graceful.shutdown()).await.is_err() {
-        tracing::warn!(limit = ?DRAIN_LIMIT, "closed connections whose requests did not end");
+    if tokio::time::timeout(bounds.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(limit = ?bounds.drain, "closed connections whose requests did not end");
     }
 }
 
-async fn accept(listener: &TcpListener, connections: &Arc<Connections>) -> std::io::Result<(TcpStream, SocketAddr, Connection)> {
+fn acceptor(certificate: &Certificate, http2: bool) -> TlsAcceptor {
+    let mut config = certificate.server_config();
+    if http2 {
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    TlsAcceptor::from(config)
+}
+
+fn http(bounds: Bounds) -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(bounds.head_bytes);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(bounds.idle)
+        .keep_alive_timeout(bounds.head);
+    if bounds.http2 { http } else { http.http1_only() }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Connections>,
+    bounds: Bounds,
+) -> std::io::Result<(TcpStream, SocketAddr, Connection)> {
     let (stream, peer) = listener.accept().await?;
     // An answer that is written in parts would wait for the client's delayed acknowledgement, 40 ms on Linux: a scrape of 100,000
     // series in gzip took 96 ms instead of 57. A socket that does not take this is only slower.
     drop(stream.set_nodelay(true));
-    Ok((stream, peer, connections.admit().await))
+    Ok((stream, peer, connections.admit(Patience { head: bounds.head, idle: bounds.idle }).await))
 }
 
-fn begin(stream: TcpStream, peer: SocketAddr, connection: Connection, common: Common, watcher: Watcher) {
+fn begin<S, B>(stream: TcpStream, peer: SocketAddr, connection: Connection, common: Common<S>, watcher: Watcher)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
+{
     #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `graceful` waits for it at the end")]
     tokio::spawn(async move {
         let evicted = connection.evicted();
         tokio::select! {
             () = converse(stream, peer, &connection, common, watcher) => {}
+            () = connection.pace().lost() => {}
             () = evicted.cancelled() => {}
         }
     });
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, connection: &Connection, common: Common, watcher: Watcher) {
+async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, connection: &Connection, common: Common<S>, watcher: Watcher)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
+{
     let Some(acceptor) = &common.acceptor else {
-        return answer(stream, peer, connection, common.router, watcher).await;
+        return answer(stream, peer, connection, &common, watcher).await;
     };
     // One who does not shake hands is like one who never asks; both are their own business.
-    if let Ok(Ok(stream)) = tokio::time::timeout(HEADER_LIMIT, acceptor.accept(stream)).await {
-        answer(stream, peer, connection, common.router, watcher).await;
+    if let Ok(Ok(stream)) = tokio::time::timeout(common.bounds.head, acceptor.accept(stream)).await {
+        answer(stream, peer, connection, &common, watcher).await;
     }
 }
 
-async fn answer<S>(stream: S, peer: SocketAddr, connection: &Connection, router: Router, watcher: Watcher)
+async fn answer<T, S, B>(stream: T, peer: SocketAddr, connection: &Connection, common: &Common<S>, watcher: Watcher)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
-    let state = connection.state();
+    let (state, service) = (connection.state(), common.service.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let is_shared = request.version() == Version::HTTP_2;
         request.extensions_mut().insert(ConnectInfo(peer));
-        let (busy, answer) = (state.busy(), router.clone().oneshot(request));
-        async move {
-            let _busy = busy;
-            answer.await
-        }
+        let (busy, answer) = (state.busy(is_shared), service.clone().oneshot(request));
+        async move { answer.await.map(|answer| answer.map(|body| Answer { body, _busy: busy })) }
     });
-    let conversation = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Paced::new(stream, Arc::clone(connection.pace())));
+    let conversation = common.http.serve_connection_with_upgrades(stream, service).into_owned();
     // A client that goes away is its own business.
     let _ = watcher.watch(conversation).await;
+}
+
+// === impl Answer ===
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
@@ -138,9 +233,9 @@ mod tests {
     async fn what_is_written_in_parts_is_sent_in_parts() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let [metrics] = ListenerMetrics::register(["test"], &mut crate::metrics::registry());
-        let connections = Arc::new(Connections::new(metrics));
+        let connections = Arc::new(Connections::new(1, metrics));
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, peer, _connection) = accept(&listener, &connections).await.unwrap();
+        let (stream, peer, _connection) = accept(&listener, &connections, Bounds::default()).await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         assert!(stream.nodelay().unwrap());
     }

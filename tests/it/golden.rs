@@ -8,7 +8,8 @@ use std::path::Path;
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 
 use crate::mongod::Mongod;
-use crate::sidecar::{Setup, eventually};
+use crate::raw_http::request;
+use crate::sidecar::{Setup, eventually, free_port};
 
 const GOLDEN: &str = "tests/golden/decisionbox.metrics";
 
@@ -70,11 +71,12 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
     seed(&mongod).await;
     let backups = tempfile::tempdir().unwrap();
     crate::backups::mongodump(&backups.path().join("dump"), &["projects", "secrets", "discoveries", "feedback"]);
-    let secrets = tempfile::tempdir().unwrap();
+    let (secrets, door) = (tempfile::tempdir().unwrap(), format!("127.0.0.1:{}", free_port()));
     // The start that was missed is made up at once. Nobody takes what is told.
     let config = "profile: decisionbox\nretention: { jitter: 0s }\nnotify: [{ webhook: { url: \"http://127.0.0.1:9/\" } }]\n";
+    let front = format!("front: {{ listen: \"{door}\", auth: {{ anonymous: [read] }} }}\n");
     let sidecar = Setup::default()
-        .config(&format!("{config}{}", crate::tls::admin(secrets.path())))
+        .config(&format!("{config}{front}{}", crate::tls::admin(secrets.path())))
         .variable("MONGODB_URI", &mongod.uri())
         .variable("BACKUP_PATH", &format!("{}/*", backups.path().display()))
         .start();
@@ -91,6 +93,8 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
             && body.contains("\nbellwether_retention_matched_documents{")
     };
     sidecar.wait_for("/startupz", 200);
+    let asked = request(&door, "GET", "/api/v1/projects", None, "").0;
+    assert_eq!(asked, 502, "there is no API");
     let exposition = eventually("everything has been looked at", || sidecar.get("/metrics").body, looked);
     let found = mask(&exposition);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN);

@@ -32,7 +32,7 @@ use bellwether::health::board::Board;
 use bellwether::health::history::Keeper;
 use bellwether::runtime::heartbeat::Heartbeat;
 use bellwether::runtime::latch::Latch;
-use bellwether::runtime::listen::{ListenerMetrics, Service, serve};
+use bellwether::runtime::listen::{Bounds, ListenerMetrics, Served, serve};
 use bellwether::runtime::shutdown::Shutdown;
 use mongodb::bson::doc;
 use serde_json::Value;
@@ -277,7 +277,12 @@ fn h8_livez_fails_while_the_workers_are_blocked_and_only_then() {
         let admin = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         admin.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let service = Service { router: admin::router(Arc::new(surface)), certificate: None, metrics: ListenerMetrics::default() };
+            let service = Served {
+                service: admin::router(Arc::new(surface)),
+                certificate: None,
+                metrics: ListenerMetrics::default(),
+                bounds: Bounds::default(),
+            };
             serve(listener, service, stop).await;
         });
     });

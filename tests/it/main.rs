@@ -14,6 +14,7 @@ mod command_line;
 mod component;
 mod files;
 mod files_faults;
+mod front;
 mod golden;
 mod health;
 mod health_control;

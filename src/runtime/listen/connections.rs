@@ -12,8 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// How many connections a listener has at once. A kubelet, two Prometheus servers and a few people need about ten.
-pub(super) const MAX_CONNECTIONS: usize = 256;
+use crate::runtime::listen::pace::{Pace, Patience};
 
 type ListenerLabel = [(&'static str, &'static str); 1];
 
@@ -37,6 +36,8 @@ pub(super) struct Connections {
     table: Mutex<Table>,
     /// Tells that a connection has ended or become idle.
     freed: Notify,
+    /// How many may be open at once.
+    most: usize,
     metrics: ListenerMetrics,
 }
 
@@ -50,8 +51,10 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    /// When it was last opened or answered; `None` while a request is being answered.
-    idle_since: Option<u64>,
+    /// When it was last opened or answered.
+    idle_since: u64,
+    /// Requests that are being answered.
+    busy: u32,
     evicted: CancellationToken,
 }
 
@@ -64,6 +67,7 @@ pub(super) struct Connection(ConnectionState);
 pub(super) struct ConnectionState {
     number: u64,
     connections: Arc<Connections>,
+    pace: Arc<Pace>,
 }
 
 /// A request that is being answered, for as long as this lives.
@@ -90,15 +94,16 @@ impl ListenerMetrics {
 // === impl Connections ===
 
 impl Connections {
-    pub fn new(metrics: ListenerMetrics) -> Self {
-        Self { table: Mutex::default(), freed: Notify::new(), metrics }
+    pub fn new(most: usize, metrics: ListenerMetrics) -> Self {
+        Self { table: Mutex::default(), freed: Notify::new(), most, metrics }
     }
 
     /// Finds room for a connection. Waits only where every single one is being answered at this moment.
-    pub async fn admit(self: &Arc<Self>) -> Connection {
+    pub async fn admit(self: &Arc<Self>, patience: Patience) -> Connection {
         loop {
             if let Some(number) = self.try_admit() {
-                return Connection(ConnectionState { number, connections: Arc::clone(self) });
+                let pace = Arc::new(Pace::new(patience));
+                return Connection(ConnectionState { number, connections: Arc::clone(self), pace });
             }
             self.freed.notified().await;
         }
@@ -106,12 +111,12 @@ impl Connections {
 
     fn try_admit(&self) -> Option<u64> {
         let mut table = self.lock();
-        if table.open.len() >= MAX_CONNECTIONS {
+        if table.open.len() >= self.most {
             table.evict()?;
             self.metrics.evicted.inc();
         }
         let number = table.tick();
-        table.open.insert(number, Entry { idle_since: Some(number), evicted: CancellationToken::new() });
+        table.open.insert(number, Entry { idle_since: number, busy: 0, evicted: CancellationToken::new() });
         self.show(&table);
         Some(number)
     }
@@ -136,7 +141,7 @@ impl Table {
 
     /// Closes the connection that has been idle for the longest time; `None` when all are busy.
     fn evict(&mut self) -> Option<()> {
-        let idle = self.open.iter().filter_map(|(number, entry)| Some((entry.idle_since?, *number)));
+        let idle = self.open.iter().filter(|(_, entry)| entry.busy == 0).map(|(number, entry)| (entry.idle_since, *number));
         let (_, number) = idle.min()?;
         self.open.remove(&number)?.evicted.cancel();
         Some(())
@@ -154,6 +159,11 @@ impl Connection {
     /// Its place in the table.
     pub fn state(&self) -> ConnectionState {
         self.0.clone()
+    }
+
+    /// How fast its client goes.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.0.pace
     }
 }
 
@@ -177,17 +187,21 @@ impl Drop for Connection {
 // === impl ConnectionState ===
 
 impl ConnectionState {
-    /// A request is being answered from now on.
-    pub fn busy(&self) -> Busy {
-        self.becomes(false);
+    /// A request is being answered from now on. `is_shared` where others may be at the same time.
+    pub fn busy(&self, is_shared: bool) -> Busy {
+        self.pace.begins(is_shared);
+        if let Some(entry) = self.connections.lock().open.get_mut(&self.number) {
+            entry.busy += 1;
+        }
         Busy(self.clone())
     }
 
-    fn becomes(&self, is_idle: bool) {
+    fn is_answered(&self) {
+        self.pace.ends();
         let mut table = self.connections.lock();
         let now = table.tick();
         if let Some(entry) = table.open.get_mut(&self.number) {
-            entry.idle_since = is_idle.then_some(now);
+            (entry.busy, entry.idle_since) = (entry.busy.saturating_sub(1), now);
         }
     }
 }
@@ -196,34 +210,39 @@ impl ConnectionState {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.becomes(true);
+        self.0.is_answered();
         self.0.connections.freed.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const MOST: usize = 256;
+    const PATIENCE: Patience = Patience { head: Duration::from_secs(5), idle: Duration::from_secs(5) };
 
     async fn full(connections: &Arc<Connections>) -> Vec<Connection> {
         let mut open = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
-            open.push(connections.admit().await);
+        for _ in 0..MOST {
+            open.push(connections.admit(PATIENCE).await);
         }
         open
     }
 
     #[tokio::test]
     async fn the_one_that_has_been_idle_for_the_longest_time_must_go() {
-        let connections = Arc::new(Connections::new(ListenerMetrics::default()));
+        let connections = Arc::new(Connections::new(MOST, ListenerMetrics::default()));
         let mut open = full(&connections).await;
         let evicted: Vec<CancellationToken> = open.iter().map(Connection::evicted).collect();
         // The first one asks and is answered, the second one is being answered.
-        drop(open[0].state().busy());
-        let busy = open[1].state().busy();
-        let newest = connections.admit().await;
+        drop(open[0].state().busy(false));
+        let busy = open[1].state().busy(false);
+        let newest = connections.admit(PATIENCE).await;
         assert_eq!(evicted.iter().position(CancellationToken::is_cancelled), Some(2), "neither of them");
-        assert_eq!(connections.lock().open.len(), MAX_CONNECTIONS);
+        assert_eq!(connections.lock().open.len(), MOST);
         assert!(open[2].evicted().is_cancelled() && !newest.evicted().is_cancelled());
         drop(busy);
         open.clear();
@@ -232,11 +251,11 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_being_answered_never_goes() {
-        let connections = Arc::new(Connections::new(ListenerMetrics::default()));
+        let connections = Arc::new(Connections::new(MOST, ListenerMetrics::default()));
         let open = full(&connections).await;
-        let mut busy: Vec<Busy> = open.iter().map(|connection| connection.state().busy()).collect();
-        let (_, ()) = tokio::join!(connections.admit(), async { drop(busy.pop()) });
+        let mut busy: Vec<Busy> = open.iter().map(|connection| connection.state().busy(false)).collect();
+        let (_, ()) = tokio::join!(connections.admit(PATIENCE), async { drop(busy.pop()) });
         let gone: Vec<usize> = (0..open.len()).filter(|number| open[*number].evicted().is_cancelled()).collect();
-        assert_eq!(gone, [MAX_CONNECTIONS - 1]);
+        assert_eq!(gone, [MOST - 1]);
     }
 }

@@ -1,0 +1,246 @@
+//! Bodies on their way through: a request's is bounded in length and time, an answer's gives its connection back at its end.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body as EmbeddedBody;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::front::upstream::pool::Returned;
+use crate::front::visit::Visit;
+
+/// What can go wrong with a body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BodyFault {
+    /// It is longer than a request may be.
+    #[error("the body is too long")]
+    TooLarge,
+    /// It took the client too long.
+    #[error("the body did not come in time")]
+    TooSlow,
+    /// The client went away, or sent what is no body.
+    #[error("the body broke off")]
+    Broken,
+    /// The API did not go on with its answer in time.
+    #[error("the answer did not go on in time")]
+    Stalled,
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub struct RequestBody {
+    body: Incoming,
+    /// How many bytes more it may have.
+    rest: u64,
+    /// When it must have come.
+    deadline: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// The body of an answer, and what is to be noted at its end.
+#[derive(Debug)]
+pub struct AnswerBody {
+    kind: Kind,
+    visit: Option<Box<Visit>>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// From the API.
+    Upstream(UpstreamBody),
+    /// Of the front door's own.
+    Own(Option<Bytes>),
+    /// From a service within this process.
+    Embedded(EmbeddedBody),
+}
+
+/// The body of the API's answer.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    body: Incoming,
+    /// The connection, which is given back when the body has ended.
+    connection: Option<Returned>,
+    /// How long the API may pause.
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl RequestBody ===
+
+impl RequestBody {
+    /// A body of at most `most` bytes that must have come within `limit`.
+    #[must_use]
+    pub fn new(body: Incoming, most: u64, limit: Duration) -> Self {
+        Self { body, rest: most, deadline: Instant::now() + limit, timer: None }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            let deadline = self.deadline;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            ready!(timer.as_mut().poll(context));
+            return Poll::Ready(Some(Err(BodyFault::TooSlow)));
+        };
+        Poll::Ready(match frame {
+            None => None,
+            Some(Err(_)) => Some(Err(BodyFault::Broken)),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    Some(match self.rest.checked_sub(length) {
+                        Some(rest) => {
+                            self.rest = rest;
+                            Ok(Frame::data(data))
+                        }
+                        None => Err(BodyFault::TooLarge),
+                    })
+                }
+                // Trailers are after everything that was looked at: they do not pass.
+                Err(_) => None,
+            },
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+// === impl AnswerBody ===
+
+impl AnswerBody {
+    /// A text of our own.
+    #[must_use]
+    pub fn own(text: impl Into<Bytes>) -> Self {
+        Self { kind: Kind::Own(Some(text.into())), visit: None }
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { kind: Kind::Own(None), visit: None }
+    }
+
+    /// The API's.
+    #[must_use]
+    pub fn upstream(body: UpstreamBody) -> Self {
+        Self { kind: Kind::Upstream(body), visit: None }
+    }
+
+    /// Of a service within this process.
+    #[must_use]
+    pub fn embedded(body: EmbeddedBody) -> Self {
+        Self { kind: Kind::Embedded(body), visit: None }
+    }
+
+    /// Notes at its end what became of the request.
+    #[must_use]
+    pub fn noting(self, visit: Box<Visit>) -> Self {
+        Self { visit: Some(visit), ..self }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        let frame = match &mut this.kind {
+            Kind::Upstream(body) => ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into)),
+            Kind::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
+            Kind::Embedded(body) => ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into)),
+        };
+        if let Some(visit) = &mut this.visit {
+            match &frame {
+                Some(Ok(frame)) => visit.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) => visit.broke(),
+                None => {}
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Upstream(body) => body.body.is_end_stream(),
+            Kind::Own(text) => text.is_none(),
+            Kind::Embedded(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Upstream(body) => body.body.size_hint(),
+            Kind::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Kind::Embedded(body) => body.size_hint(),
+        }
+    }
+}
+
+// === impl UpstreamBody ===
+
+impl UpstreamBody {
+    /// The body of an answer that came over `connection`.
+    #[must_use]
+    pub fn new(body: Incoming, connection: Returned, patience: Duration) -> Self {
+        Self { body, connection: Some(connection), patience, timer: None }
+    }
+
+    /// Gives the connection back where nothing more will come over it for this answer.
+    fn give_back(&mut self, has_ended: bool) {
+        if let Some(connection) = self.connection.take_if(|_| has_ended) {
+            connection.give_back();
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            let patience = self.patience;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+            ready!(timer.as_mut().poll(context));
+            return Poll::Ready(Some(Err(BodyFault::Stalled)));
+        };
+        let next = Instant::now() + self.patience;
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(next);
+        }
+        if frame.is_none() {
+            self.give_back(true);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyFault::Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        // A body of known length is not asked again once it is whole.
+        let has_ended = self.body.is_end_stream();
+        self.give_back(has_ended);
+    }
+}
