@@ -67,6 +67,7 @@ async fn behave(State(seen): State<Arc<Mutex<Vec<Value>>>>, mut request: Request
         _ => {}
     }
     if let Some(upgrade) = upgrade {
+        #[expect(clippy::disallowed_methods, reason = "ends with its socket")]
         tokio::spawn(async move {
             let mut socket = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
             let mut buffer = [0; 1024];
