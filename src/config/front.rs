@@ -183,6 +183,9 @@ impl RawFront {
         let limits = self.limits.validate(problems);
         let timeouts = self.timeouts.validate(problems);
         let routes = read_routes(self.routes.0, problems);
+        let cors = self.cors.validate(problems);
+        let trusted_proxies = self.trusted_proxies.iter().filter_map(|text| read_network(text, problems)).collect();
+        let access_log_sample = self.access_log.validate(problems);
         Some(Front {
             listen: address?,
             tls,
@@ -192,9 +195,9 @@ impl RawFront {
             auth,
             limits,
             timeouts,
-            cors: self.cors.validate(problems),
-            trusted_proxies: self.trusted_proxies.iter().filter_map(|text| read_network(text, problems)).collect(),
-            access_log_sample: self.access_log.validate(problems),
+            cors,
+            trusted_proxies,
+            access_log_sample,
             routes,
         })
     }

@@ -125,11 +125,11 @@ impl Clients {
 
     /// The place of a client in the table.
     fn place(&mut self, id: ClientId, now: Duration) -> ClientId {
-        if self.table.len() < MOST_CLIENTS || self.table.contains_key(&id) {
+        // One place is kept for the crowd.
+        if self.table.len() + 1 < MOST_CLIENTS || self.table.contains_key(&id) {
             return id;
         }
         self.table.retain(|_, client| client.open > 0 || client.due > now);
-        // One place is kept for the crowd.
         if self.table.len() + 1 < MOST_CLIENTS { id } else { ClientId::Crowd }
     }
 }

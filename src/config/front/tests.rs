@@ -56,10 +56,10 @@ fn every_problem_is_told_at_its_place() {
         "10:26: front.cors.origins: an origin is",
         "11:21: front.trusted_proxies: `10.0.0.0/33` is no network",
         "12:25: front.access_log.sample: a share",
-        "13:54: front.routes.GET /a/{name}: this route stands here twice",
-        "13:70: front.routes.get /b: a route is written as",
-        "13:89: front.routes.GET /a//b: a route is written as",
-        "13:104: front.routes.GET b: a route is written as",
+        "13:51: front.routes.GET /a/{name}: this route stands here twice",
+        "13:67: front.routes.get /b: a route is written as",
+        "13:86: front.routes.GET /a//b: a route is written as",
+        "13:101: front.routes.GET b: a route is written as",
     ] {
         assert!(found.iter().any(|line| line.starts_with(expected)), "{expected}: {found:#?}");
     }
