@@ -43,6 +43,11 @@ bench-retention *parts:
     cargo build --release --locked --bin bellwether
     scripts/bench_retention.py "${CARGO_TARGET_DIR:-target}/release/bellwether" "$(scripts/mongod.sh)" {{ parts }}
 
+# The front door beside nginx before the same upstream: requests/s, p99, memory; needs the Debian packages nginx and wrk
+bench-front rounds="5" seconds="8":
+    cargo build --release --locked --bin bellwether
+    scripts/bench_front.py "${CARGO_TARGET_DIR:-target}/release/bellwether" {{ rounds }} {{ seconds }}
+
 # Kills the sidecar a thousand times while a log is written and rotated, and compares its counters with the truth
 soak-logs kills="1000":
     cargo build --release --locked --bin bellwether

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::control::Control;
 use crate::admin::document::Documents;
 use crate::admin::{self, Surface};
+use crate::app::front::Threshold;
 use crate::app::notify::Notify;
 use crate::app::reload::{Reloader, Requests};
 use crate::app::state_dir::{StateDir, StateDirError};
@@ -31,7 +32,7 @@ use crate::backup::BackupWatch;
 use crate::collect::{CollectError, Collectors};
 use crate::config::Config;
 use crate::config::origin::Origin;
-use crate::front::FrontError;
+use crate::front::{Embedded, FrontError};
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
@@ -249,7 +250,8 @@ fn start(
         supervisor.spawn("token", Arc::clone(token).keep_current(shutdown.token()));
     }
     if let Some((door, listener)) = config.front.clone().zip(listeners.front) {
-        front::start(door, listener, front_certificate, front_metrics, &mut registry, shutdown, supervisor)?;
+        let threshold = Threshold { socket: listener, certificate: front_certificate, metrics: front_metrics };
+        front::start(door, &Embedded::default(), threshold, &mut registry, shutdown, supervisor)?;
     }
     let notify = Notify::new(&config, state_dir.map(StateDir::path), &mut registry)?;
     // All that is exposed is registered.

@@ -277,7 +277,7 @@ impl RawConfig {
         let state_dir = self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether"));
         let retention = self.retention.validate(&state_dir, problems);
         let secrets = self.secrets.validate(problems);
-        let front = self.front.validate(problems);
+        let front = self.front.validate(&stores, problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);
         check_owners(&logs, &collect, problems);
         if stores.mongodb.is_none() && !stores.suspect {

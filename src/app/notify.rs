@@ -51,7 +51,7 @@ impl Notify {
 }
 
 /// As the kernel knows this machine; in a pod, the name of the pod.
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }

@@ -3,6 +3,7 @@
 //! Owns what is written, its defaults and its bounds. What a request meets on its way is `front`'s. Nothing listens unless
 //! `listen` is written.
 
+pub mod admission;
 pub mod auth;
 pub mod limits;
 pub mod routes;
@@ -16,12 +17,14 @@ use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::front::admission::{Admission, RawAdmission};
 use crate::config::front::auth::{Auth, RawAuth};
 pub use crate::config::front::limits::{Limits, Timeouts};
 use crate::config::front::limits::{RawLimits, RawTimeouts};
 use crate::config::front::routes::{Route, Scope, read_routes};
 use crate::config::problems::{Complaints, Problem, Problems};
 use crate::config::spanned::Spanned;
+use crate::config::stores::Stores;
 use crate::config::trust::{Authorities, Trust};
 use crate::config::values::{HumanDuration, OrderedMap};
 use crate::config::{RawTls, parse_address};
@@ -51,6 +54,8 @@ pub(super) struct RawFront {
     /// Who serves secrets: the API behind the front door, or Bellwether itself.
     #[serde(default)]
     secrets: Provider,
+    #[serde(default)]
+    admission: RawAdmission,
     #[serde(default)]
     auth: RawAuth,
     #[serde(default)]
@@ -112,6 +117,8 @@ pub struct Front {
     pub runs: Provider,
     /// Who serves secrets.
     pub secrets: Provider,
+    /// That a project has one run at a time; `None` where nobody sees to it.
+    pub admission: Option<Admission>,
     /// Whom it lets in.
     pub auth: Auth,
     /// How much at once, and how large.
@@ -154,7 +161,7 @@ pub struct Cors {
 
 impl RawFront {
     /// The front door, where one is wanted and everything that it needs is right.
-    pub(super) fn validate(self, problems: &mut Problems) -> Option<Front> {
+    pub(super) fn validate(self, stores: &Stores, problems: &mut Problems) -> Option<Front> {
         let Some(listen) = self.listen else {
             if self.tls.is_some() || self.auth.is_written() {
                 let message = "the front door has no `listen`: write where it listens, such as 0.0.0.0:8088".to_owned();
@@ -180,6 +187,8 @@ impl RawFront {
         let tls = self.tls.and_then(|tls| tls.value.validate("front.tls", tls.place, problems));
         let is_public = address.is_some_and(|address| !address.ip().is_loopback());
         let auth = self.auth.validate(listen.place.as_ref(), is_public && tls.is_none(), problems);
+        let store = stores.mongodb.as_ref().filter(|_| self.runs == Provider::Upstream);
+        let admission = self.admission.validate(store, problems);
         let limits = self.limits.validate(problems);
         let timeouts = self.timeouts.validate(problems);
         let routes = read_routes(self.routes.0, problems);
@@ -192,6 +201,7 @@ impl RawFront {
             upstream: upstream?,
             runs: self.runs,
             secrets: self.secrets,
+            admission,
             auth,
             limits,
             timeouts,

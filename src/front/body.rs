@@ -1,6 +1,7 @@
 //! Bodies on their way through: a request's is bounded in length and time, an answer's gives its connection back at its end.
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -32,12 +33,20 @@ pub enum BodyFault {
 /// The body of a request.
 #[derive(Debug)]
 pub struct RequestBody {
-    body: Incoming,
+    source: Source,
     /// How many bytes more it may have.
     rest: u64,
     /// When it must have come.
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// It comes from the client.
+    Client(Incoming),
+    /// It has come.
+    Whole(Option<Bytes>),
 }
 
 /// The body of an answer, and what is to be noted at its end.
@@ -74,7 +83,21 @@ impl RequestBody {
     /// A body of at most `most` bytes that must have come within `limit`.
     #[must_use]
     pub fn new(body: Incoming, most: u64, limit: Duration) -> Self {
-        Self { body, rest: most, deadline: Instant::now() + limit, timer: None }
+        Self { source: Source::Client(body), rest: most, deadline: Instant::now() + limit, timer: None }
+    }
+
+    /// Waits until all of it has come.
+    ///
+    /// # Errors
+    /// When it does not come, or is too long.
+    pub async fn whole(mut self) -> Result<Self, BodyFault> {
+        let mut all = Vec::new();
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut self).poll_frame(context)).await {
+            if let Ok(data) = frame?.into_data() {
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(Self { source: Source::Whole(Some(all.into()).filter(|all: &Bytes| !all.is_empty())), ..self })
     }
 }
 
@@ -83,7 +106,11 @@ impl Body for RequestBody {
     type Error = BodyFault;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+        let body = match &mut self.source {
+            Source::Client(body) => body,
+            Source::Whole(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
             let deadline = self.deadline;
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
             ready!(timer.as_mut().poll(context));
@@ -110,11 +137,17 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.source {
+            Source::Client(body) => body.is_end_stream(),
+            Source::Whole(text) => text.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.source {
+            Source::Client(body) => body.size_hint(),
+            Source::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
@@ -16,7 +18,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
+use tower::{Service, ServiceExt as _};
 
 use crate::config::front::Front;
 use crate::config::front::routes::Scope;
@@ -29,9 +31,14 @@ use crate::front::metrics::{FrontMetrics, RouteMetrics};
 use crate::front::path;
 use crate::front::refusal::{Refusal, json_answer};
 use crate::front::routes::{Found, Routes};
+use crate::front::starts::Starts;
 use crate::front::tunnel;
 use crate::front::upstream::{Upstream, UpstreamFault};
 use crate::front::visit::Visit;
+
+/// The template that runs are started by, and the segment in which it names the project.
+pub const START: &str = "/api/v1/projects/{id}/discover";
+const PROJECT_SEGMENT: usize = 4;
 
 /// The front door, as the listener asks it.
 #[derive(Clone, Debug)]
@@ -51,7 +58,13 @@ pub struct House {
     /// Who has asked how much.
     pub clients: Mutex<Clients>,
     /// The way to the API.
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
+    /// Sees to it that a project has one run at a time.
+    pub starts: Option<Arc<Starts>>,
+    /// Services within this process, by the number of the template that they answer.
+    pub embedded: Vec<Option<Router>>,
+    /// The number of the template that runs are started by.
+    pub start_template: Option<usize>,
     /// What is exposed.
     pub metrics: FrontMetrics,
     /// When the front door was opened; the limits count from here.
@@ -147,7 +160,16 @@ impl House {
             return Err(if identity.holder.is_some() { Refusal::Forbidden } else { Refusal::Unauthorized });
         }
         self.check_body(&request)?;
-        self.forward(request, Guest { peer, origin, identity, scope: found.scope }, visit).await
+        let guest = Guest { peer, origin, identity, scope: found.scope };
+        if let Some(service) = &self.embedded[found.template] {
+            return self.serve_here(service, request, &guest).await;
+        }
+        match &self.starts {
+            Some(starts) if *request.method() == Method::POST && self.start_template == Some(found.template) => {
+                self.start_run(starts, request, &guest).await
+            }
+            _ => self.forward(request, guest, visit).await,
+        }
     }
 
     /// What can be said of a request without knowing who asks.
@@ -183,6 +205,23 @@ impl House {
         let media = media.and_then(|value| value.split(';').next()).map(str::trim);
         let is_taken = media.is_some_and(|media| self.config.limits.content_types.iter().any(|taken| taken.eq_ignore_ascii_case(media)));
         if is_taken { Ok(()) } else { Err(Refusal::MediaType) }
+    }
+
+    /// Hands a request to a service within this process.
+    async fn serve_here(&self, service: &Router, request: Request<Incoming>, guest: &Guest) -> Result<Response<AnswerBody>, Refusal> {
+        let request = self.prepare(request, guest).map(Body::new);
+        let mut response = service.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        prepare_answer(response.headers_mut());
+        Ok(response.map(AnswerBody::embedded))
+    }
+
+    /// Has a run started, where there is none.
+    async fn start_run(&self, starts: &Arc<Starts>, request: Request<Incoming>, guest: &Guest) -> Result<Response<AnswerBody>, Refusal> {
+        let project = request.uri().path().split('/').nth(PROJECT_SEGMENT).unwrap_or_default().to_owned();
+        let (parts, body) = self.prepare(request, guest).into_parts();
+        // The body comes first: nobody holds a claim by sending slowly.
+        let request = Request::from_parts(parts, body.whole().await?);
+        starts.start(&self.upstream, &project, request, self.config.timeouts.stream).await
     }
 
     /// Hands a request on to the API.

@@ -1,6 +1,8 @@
 //! What the front door exposes: requests by route, method and code, never by path; what it refused and why; what went wrong
 //! on the way to the API.
 
+pub mod starts;
+
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 

@@ -38,6 +38,10 @@ pub enum Refusal {
     TooSlow,
     /// Its body broke off.
     BrokenBody,
+    /// There can be no project of this id.
+    Project,
+    /// The claim on the project cannot be taken.
+    Store,
     /// The API could not be asked or did not answer.
     Upstream(UpstreamFault),
 }
@@ -46,7 +50,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All labels that stand for a decision of the front door; what is the API's is counted elsewhere.
-    pub const LABELS: [&'static str; 13] = [
+    pub const LABELS: [&'static str; 15] = [
         "path",
         "uri_too_long",
         "header",
@@ -60,6 +64,8 @@ impl Refusal {
         "media_type",
         "too_slow",
         "broken_body",
+        "project",
+        "store",
     ];
 
     /// Its label; `None` where it is the API's failure.
@@ -79,6 +85,8 @@ impl Refusal {
             Self::MediaType => "media_type",
             Self::TooSlow => "too_slow",
             Self::BrokenBody => "broken_body",
+            Self::Project => "project",
+            Self::Store => "store",
             Self::Upstream(_) => return None,
         })
     }
@@ -93,7 +101,8 @@ impl Refusal {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::Origin => StatusCode::FORBIDDEN,
             Self::Excess(Excess::ClientRate(_) | Excess::ClientRequests) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Excess(Excess::Rate(_) | Excess::Requests) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Excess(Excess::Rate(_) | Excess::Requests) | Self::Store => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Project => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -108,6 +117,7 @@ impl Refusal {
         let body = match self {
             Self::Unauthorized => json!({ "error": "unauthorized" }),
             Self::Forbidden => json!({ "error": "insufficient permissions" }),
+            Self::Project => json!({ "error": "project not found" }),
             Self::Excess(excess) => {
                 let (code, message) = match excess {
                     Excess::ClientRate(_) => ("RATE_LIMITED", "too many requests; try again later"),
@@ -130,6 +140,7 @@ impl Refusal {
             }
             Self::Unauthorized => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
             Self::Method => drop(headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))),
+            Self::Store => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("2"))),
             Self::Excess(excess) => drop(headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(excess)))),
             _ => {}
         }
@@ -156,7 +167,8 @@ impl Refusal {
                 ("UPSTREAM_TIMEOUT", "the API did not answer in time")
             }
             Self::Upstream(_) => ("UPSTREAM_UNAVAILABLE", "the API cannot be reached"),
-            Self::Unauthorized | Self::Forbidden | Self::Excess(_) => ("REFUSED", "refused"),
+            Self::Store => ("STORE_UNAVAILABLE", "whether a run is there cannot be asked now; try again"),
+            Self::Unauthorized | Self::Forbidden | Self::Project | Self::Excess(_) => ("REFUSED", "refused"),
         }
     }
 }
@@ -169,6 +181,12 @@ impl From<UpstreamFault> for Refusal {
             UpstreamFault::Request(_) => Self::BrokenBody,
             fault => Self::Upstream(fault),
         }
+    }
+}
+
+impl From<BodyFault> for Refusal {
+    fn from(fault: BodyFault) -> Self {
+        UpstreamFault::Request(fault).into()
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Purpose {
     Secrets,
     /// Being the application's run service.
     Runs,
+    /// Claiming projects for runs: a start waits for it.
+    Front,
 }
 
 /// A MongoDB that is connected to when it is first needed.
@@ -135,6 +137,7 @@ impl Mongo {
             Purpose::Retention => ("bellwether-retention", 4),
             Purpose::Secrets => ("bellwether-secrets", 2),
             Purpose::Runs => ("bellwether-runs", 4),
+            Purpose::Front => ("bellwether-front", 8),
         };
         options.app_name = Some(name.to_owned());
         options.max_pool_size = Some(pool);

@@ -1,5 +1,6 @@
 //! The front door, as its clients and the API behind it see it: real sockets on both sides.
 
+mod admission;
 mod api;
 mod limits;
 mod proxy;

@@ -1,0 +1,84 @@
+//! The watch over claims and runs: a claim ends with its run, a run that nobody has claimed is adopted, and one whose agent
+//! is gone is told, and marked as failed only where the configuration says so.
+//!
+//! Every front door watches; each step is one conditional update, so that it does not matter who comes first.
+
+use std::sync::Arc;
+
+use tokio::sync::watch::Sender;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::front::admission::Admission;
+use crate::front::admission::{Step, reconcile};
+use crate::front::claims::Claims;
+use crate::front::metrics::starts::StartMetrics;
+use crate::store::mongodb::StoreError;
+
+/// Looks at claims and runs again and again.
+#[derive(Debug)]
+pub struct Watch {
+    claims: Arc<Claims>,
+    admission: Admission,
+    metrics: StartMetrics,
+    has_looked: Sender<bool>,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// A watch that tells by `has_looked` when it has looked for the first time.
+    #[must_use]
+    pub fn new(claims: Arc<Claims>, admission: Admission, metrics: StartMetrics, has_looked: Sender<bool>) -> Self {
+        Self { claims, admission, metrics, has_looked }
+    }
+
+    /// Looks until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut has_failed = false;
+        while !stop.is_cancelled() {
+            let looked = self.look().await;
+            if let Err(error) = &looked
+                && !has_failed
+            {
+                tracing::warn!(%error, "cannot look at runs and their claims; claims do not end until that is possible");
+            }
+            has_failed = looked.is_err();
+            self.metrics.success.set(i64::from(!has_failed));
+            if !has_failed {
+                self.has_looked.send_replace(true);
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(self.admission.every) => {}
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let claims = self.claims.held().await?;
+        let runs = self.claims.active().await?;
+        self.metrics.show_claims(&claims);
+        let mut stale = 0;
+        for step in reconcile(&claims, &runs, self.admission.stale_after) {
+            match step {
+                Step::End { project, run } => self.claims.end(&project, &run).await?,
+                Step::Lapse { project } => self.claims.lapse(&project).await?,
+                Step::Adopt { project, run } => {
+                    if self.claims.adopt(&project, &run).await? {
+                        tracing::info!(project, run, "a run that was not started here holds its project from now on");
+                    }
+                }
+                Step::Stale { run } => {
+                    stale += 1;
+                    if self.admission.mark_failed && self.claims.mark_failed(&run, self.admission.stale_after).await? {
+                        self.metrics.marked_failed.inc();
+                        tracing::warn!(run, "a run was marked as failed: its agent has not stirred for longer than `stale_after`");
+                        stale -= 1;
+                    }
+                }
+            }
+        }
+        self.metrics.stale.set(stale);
+        Ok(())
+    }
+}
