@@ -32,6 +32,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::admin::document::Documents;
@@ -92,7 +93,7 @@ pub fn router(surface: Arc<Surface>) -> Router {
         .route("/compat/decisionbox/health", get(compat::decisionbox))
         .route("/compat/ragbase/health", get(compat::ragbase))
         .route("/api/v1/history", get(history::history))
-        .route("/metrics", get(metrics::metrics).layer(CompressionLayer::new()))
+        .route("/metrics", get(metrics::metrics).layer(CompressionLayer::new().quality(CompressionLevel::Fastest)))
         .fallback(not_found)
         .with_state(surface)
 }
