@@ -53,7 +53,11 @@ impl Tail {
     pub fn was_cut_off_unseen(&mut self, reader: &mut Reader, series: &InputSeries) -> bool {
         let (known, moment) = (self.position.known, Moment::of(&self.position));
         match usize::from(known.head.length) {
-            0..BEFORE if !self.is_in_place() => false,
+            0..BEFORE if !self.is_in_place() => {
+                // It may have been: then its successor finds the copies, which are younger than what is known of it.
+                self.has_unread_copies = true;
+                false
+            }
             0 => {
                 let (look, was_any) = self.read_copies_after(moment, reader, series);
                 if was_any {

@@ -222,3 +222,18 @@ proptest::proptest! {
         proptest::prop_assert_eq!(model.counted(), (model.written, 0));
     }
 }
+
+#[test]
+fn an_empty_file_that_was_copied_twice_and_renamed_between_two_looks_is_read_in_full() {
+    let mut bench = Bench::new();
+    bench.append("app.log", "");
+    bench.look().save();
+    let mut model = Model { bench, pending: String::new(), written: 0, rotated: 0, before: None, was_cut_off: false };
+    for event in
+        [Event::LookWhile(1, Rotation::Copy(Some((Packing::Gzip, false)))), Event::Copy, Event::LookWhile(0, Rotation::Rename(None))]
+    {
+        model.happens(event);
+    }
+    model.bench.pass_grace();
+    assert_eq!(model.counted(), (7, 0));
+}

@@ -168,7 +168,7 @@ fn while_the_rotations_since_an_earlier_run_are_found() {
 }
 
 /// So many lines are read in several buffers, so that a kill can come between them.
-const MANY: std::ops::Range<u64> = 100..9_100;
+const MANY: std::ops::Range<u64> = 100..4_600;
 
 /// What has happened to a log while nobody looked, and how many lines are written then. A hundred had been counted before.
 type Away = (&'static str, fn(&Bench) -> u64);
