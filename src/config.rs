@@ -200,8 +200,24 @@ pub struct Request<'a> {
 /// Every problem that was found, with its place.
 pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
-    let (file, text) = request.file.and_then(|path| read_file(path, &mut problems)).unzip();
-    let file = request.text.map_or(file.flatten(), |text| tree::parse("proposal", text, &mut problems));
+    let read = request.file.and_then(|path| Some((path.display().to_string(), read_file(path, &mut problems)?)));
+    let read = request.text.map(|text| ("proposal".to_owned(), text.to_owned())).or(read);
+    let loaded = build(request, read.as_ref().map(|(name, text)| (name.as_str(), text.as_str())), environment, problems);
+    loaded.map_err(|error| match read {
+        Some((name, text)) => error.showing(&name, text),
+        None => error,
+    })
+}
+
+/// What [`load`] does once the file has been read: its name and text, where there is one.
+fn build(
+    request: &Request<'_>,
+    file: Option<(&str, &str)>,
+    environment: &Environment,
+    mut problems: Problems,
+) -> Result<Config, ConfigError> {
+    let text = file.map(|(_, text)| fingerprint::of_text(text.as_bytes()));
+    let file = file.and_then(|(name, text)| tree::parse(name, text, &mut problems));
     let profile = choose_profile(request, file.as_ref(), &mut problems);
     let base = tree::parse(&format!("profile {}", profile.name()), profile.text(), &mut problems).unwrap_or_else(empty);
     let mut node = match file {
@@ -222,7 +238,7 @@ pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, 
             config.storage = StorageAccess::of(environment);
             Ok(Config { warnings, fingerprints: Fingerprints { file: text, sections: fingerprint::of_sections(&node) }, ..config })
         }
-        None => Err(ConfigError(Vec::new())),
+        None => Err(ConfigError::default()),
     }
 }
 
@@ -232,17 +248,12 @@ pub fn schema() -> schemars::Schema {
     schemars::schema_for!(RawConfig)
 }
 
-/// The tree of a file and the number of its text: of the very text that was read, so that no change between this and
-/// the first look for changes is missed.
-fn read_file(path: &Path, problems: &mut Problems) -> Option<(Option<Node>, u64)> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Some((tree::parse(&path.display().to_string(), &text, problems), fingerprint::of_text(text.as_bytes()))),
-        Err(error) => {
-            let message = format!("cannot read the configuration file {}: {error}", path.display());
-            problems.error(Problem { place: None, path: String::new(), message });
-            None
-        }
-    }
+fn read_file(path: &Path, problems: &mut Problems) -> Option<String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot read the configuration file {}: {error}", path.display());
+        problems.error(Problem { place: None, path: String::new(), message });
+    });
+    text.ok()
 }
 
 fn choose_profile(request: &Request<'_>, file: Option<&Node>, problems: &mut Problems) -> Profile {

@@ -42,9 +42,26 @@ pub struct Complaints<'a> {
 }
 
 /// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration has {} problem{}:\n{}", .0.len(), if .0.len() == 1 { "" } else { "s" }, lines(.0))]
-pub struct ConfigError(pub Vec<Problem>);
+#[derive(Debug, Default, thiserror::Error)]
+#[error("the configuration has {} problem{}:\n{}", problems.len(), if problems.len() == 1 { "" } else { "s" }, lines(problems, shown.as_deref()))]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+    shown: Option<Box<Shown>>,
+}
+
+/// A text of which lines may be shown.
+#[derive(Debug)]
+struct Shown {
+    source: Arc<str>,
+    text: String,
+}
+
+/// The section whose lines are shown with their problems. Others may hold passwords, and what is said of a
+/// configuration stands in logs.
+const SHOWN: &str = "logs";
+
+/// More of a line than this is not shown, in characters.
+const MAX_SHOWN: usize = 160;
 
 // === impl Problems ===
 
@@ -78,7 +95,31 @@ impl Problems {
             return Ok(self.warnings);
         }
         self.errors.sort();
-        Err(ConfigError(self.errors))
+        Err(ConfigError { problems: self.errors, shown: None })
+    }
+}
+
+// === impl ConfigError ===
+
+impl ConfigError {
+    /// The same, with the lines of this text where they may be shown.
+    #[must_use]
+    pub fn showing(self, source: &str, text: String) -> Self {
+        Self { shown: Some(Box::new(Shown { source: source.into(), text })), ..self }
+    }
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// The line of a problem, with a caret below its column.
+    fn excerpt(&self, problem: &Problem) -> Option<String> {
+        let place = problem.place.as_ref().filter(|place| place.source == self.source)?;
+        let section = problem.path.split('.').next()?;
+        let line = self.text.lines().nth(place.line - 1).filter(|_| section == SHOWN)?;
+        let visible = |character: char| if character.is_control() { ' ' } else { character };
+        let line: String = line.trim_end().chars().take(MAX_SHOWN).map(visible).collect();
+        (place.column <= line.chars().count()).then(|| format!("\n    | {line}\n    | {:>1$}", '^', place.column))
     }
 }
 
@@ -126,6 +167,7 @@ impl fmt::Display for Problem {
     }
 }
 
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n")
+fn lines(problems: &[Problem], shown: Option<&Shown>) -> String {
+    let excerpt = |problem: &Problem| shown.and_then(|shown| shown.excerpt(problem)).unwrap_or_default();
+    problems.iter().map(|problem| format!("  {problem}{}", excerpt(problem))).collect::<Vec<_>>().join("\n")
 }

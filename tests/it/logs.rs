@@ -296,6 +296,10 @@ fn rules_are_reloaded_under_load_and_bad_ones_are_refused_with_their_place() {
         eventually("it is refused", || sidecar.value("bellwether_config_reload_success"), |seen| *seen == Some(0.0));
         let log = sidecar.log();
         assert!(log.contains("bellwether.yaml:9:") && log.contains("found `histgram`"), "{log}");
+        let said = log.lines().find(|line| line.contains("histgram")).unwrap();
+        let said: serde_json::Value = serde_json::from_str(said).unwrap();
+        let lines: Vec<&str> = said["message"].as_str().unwrap().lines().collect();
+        assert_eq!(lines[3].find('^'), lines[2].find("histgram"), "the caret stands below the word: {lines:#?}");
         let before = sidecar.value("app_messages_total").unwrap();
         eventually("the old rules go on", || sidecar.value("app_messages_total"), |seen| seen.is_some_and(|seen| seen > before));
 

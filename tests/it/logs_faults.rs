@@ -1,11 +1,12 @@
-//! Logs while the machine fails: a full or read-only state volume, watches that run out, ten thousand files, a line of a
-//! gigabyte, a clock that jumps.
+//! Logs while the machine fails: a full, failing or read-only state volume, watches that run out, events that are lost,
+//! ten thousand files, a line of a gigabyte, a clock that jumps.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::namespace::{alone, fill, mount};
@@ -102,6 +103,58 @@ fn t18_a_full_volume_loses_nothing_and_is_written_to_when_there_is_room_again() 
     });
 }
 
+/// T18: writes succeed and the disk says at the flush that they have failed. It is said, the other state is left alone, and a
+/// kill in that time counts nothing twice.
+#[test]
+fn t18_a_disk_that_fails_when_it_flushes_loses_nothing() {
+    let (logs, faults) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (file, failing) = (logs.path().join("agent.log"), faults.path().join("failing"));
+    let library = failing_sync(faults.path());
+    let start = |folder| {
+        let setup = setup(logs.path()).folder(folder);
+        setup.variable("LD_PRELOAD", library.to_str().unwrap()).variable("FAILING_SYNC", failing.to_str().unwrap()).start()
+    };
+    append(&file, &lines(100));
+    let sidecar = start(tempfile::tempdir().unwrap());
+    wait_for(&sidecar, LINES, 100.0);
+    eventually("it is kept", || sidecar.value(WRITTEN), |seen| seen.is_some_and(|seen| seen > 0.0));
+    assert_eq!(sidecar.value(FAILURES), Some(0.0));
+
+    fs::write(&failing, "").unwrap();
+    append(&file, &lines(10));
+    wait_for(&sidecar, LINES, 110.0);
+    eventually("it is said", || sidecar.value(FAILURES), |seen| seen.is_some_and(|seen| seen >= 2.0));
+    assert!(sidecar.log().contains("the log state is not kept") && sidecar.log().contains("os error 5"), "{}", sidecar.log());
+    assert_eq!(sidecar.get("/livez").status, 200);
+    let sidecar = start(sidecar.kill());
+    wait_for(&sidecar, LINES, 110.0);
+
+    let kept = sidecar.value(WRITTEN);
+    fs::remove_file(&failing).unwrap();
+    append(&file, &lines(10));
+    eventually("it is kept again", || sidecar.value(WRITTEN), |seen| *seen > kept && seen.is_some_and(|seen| seen > 0.0));
+    wait_for(&sidecar, LINES, 120.0);
+    let sidecar = start(sidecar.kill());
+    wait_for(&sidecar, LINES, 120.0);
+    assert_eq!(sidecar.value(FAILURES), Some(0.0));
+}
+
+/// A library for `LD_PRELOAD`: while the file that `FAILING_SYNC` names is there, all flushes to the disk fail. Linking
+/// needs the C compiler that makes it.
+fn failing_sync(folder: &Path) -> PathBuf {
+    let (source, library) = (folder.join("failing_sync.c"), folder.join("failing_sync.so"));
+    let function = |name: &str| {
+        format!(
+            "int {name}(int file) {{\n  const char *failing = getenv(\"FAILING_SYNC\");\n  if (failing && access(failing, F_OK) == 0) {{ errno = EIO; return -1; }}\n  return syscall(SYS_{name}, file);\n}}\n"
+        )
+    };
+    let includes = "#include <errno.h>\n#include <stdlib.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n";
+    fs::write(&source, format!("{includes}{}{}", function("fsync"), function("fdatasync"))).unwrap();
+    let output = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
+}
+
 /// Three letters for a number: digits would be a template's `{id}`.
 fn letters(number: usize) -> String {
     [number / 676, number / 26 % 26, number % 26].iter().map(|digit| char::from(b'a' + u8::try_from(*digit).unwrap())).collect()
@@ -132,6 +185,71 @@ fn t19_a_read_only_volume_is_said_and_lines_are_counted() {
         wait_for(&sidecar, LINES, 15.0);
         assert_eq!(sidecar.value("bellwether_state_persistent"), Some(1.0));
     });
+}
+
+/// T19: a volume that turns read only while the sidecar runs, as a file system does after an error.
+#[test]
+fn t19_a_volume_that_turns_read_only_is_said_and_lines_are_counted_on() {
+    alone("logs_faults::t19_a_volume_that_turns_read_only_is_said_and_lines_are_counted_on", async || {
+        let logs = tempfile::tempdir().unwrap();
+        let file = logs.path().join("agent.log");
+        append(&file, &lines(10));
+        let (folder, state) = on_small_volume();
+        let sidecar = setup(logs.path()).folder(folder).start();
+        wait_for(&sidecar, LINES, 10.0);
+        eventually("it is kept", || sidecar.value(WRITTEN), |seen| seen.is_some_and(|seen| seen > 0.0));
+        // Over the volume itself, which cannot be made so while a lock is held in it.
+        mount(&["--bind", state.to_str().unwrap()], &state);
+        mount(&["-o", "remount,bind,ro"], &state);
+        append(&file, &lines(5));
+        wait_for(&sidecar, LINES, 15.0);
+        eventually("it is said", || sidecar.value(FAILURES), |seen| seen.is_some_and(|seen| seen > 0.0));
+        assert!(sidecar.log().contains("Read-only file system"), "{}", sidecar.log());
+        assert_eq!(sidecar.get("/livez").status, 200);
+        mount(&["-o", "remount,bind,rw"], &state);
+        let failures = sidecar.value(FAILURES);
+        append(&file, &lines(5));
+        wait_for(&sidecar, LINES, 20.0);
+        let kept = sidecar.value(WRITTEN);
+        eventually("it is kept again", || sidecar.value(WRITTEN), |seen| *seen > kept);
+        assert!(sidecar.value(FAILURES) <= failures.map(|failures| failures + 1.0));
+        let sidecar = setup(logs.path()).folder(sidecar.kill()).start();
+        wait_for(&sidecar, LINES, 20.0);
+    });
+}
+
+/// T29: more happens than the kernel keeps for us: that is counted, and a look at everything finds what it has not told.
+#[test]
+fn t29_a_queue_that_overflows_hides_nothing() {
+    let logs = tempfile::tempdir().unwrap();
+    let file = |name: &str| logs.path().join(name);
+    let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    append(&file("a.log"), &lines(1));
+    append(&file("b.log"), &lines(1));
+    let sidecar = setup(logs.path()).start();
+    wait_for(&sidecar, LINES, 2.0);
+    sidecar.signal(Signal::STOP);
+    let mut files = ["a.log", "b.log"].map(|name| OpenOptions::new().append(true).open(file(name)).unwrap());
+    let line = lines(1);
+    // In turns: what is the same as the event before it is not queued.
+    for number in 0..limit + 100 {
+        files[number % 2].write_all(line.as_bytes()).unwrap();
+    }
+    // From here on the kernel tells of nothing.
+    fs::rename(file("a.log"), file("a.log.1")).unwrap();
+    append(&file("a.log"), &lines(7));
+    append(&file("c.log"), &lines(11));
+    sidecar.signal(Signal::CONT);
+    #[expect(clippy::cast_precision_loss, reason = "some ten thousand lines")]
+    wait_for(&sidecar, LINES, (2 + limit + 100 + 7 + 11) as f64);
+    // It comes behind all that was kept.
+    wait_for(&sidecar, "bellwether_log_watch_overflows_total", 1.0);
+    assert_eq!(sidecar.value("bellwether_log_rotations_total{input=\"agent\",kind=\"rename\"}"), Some(1.0));
+    assert_eq!(sidecar.value("bellwether_log_lost_bytes_total{input=\"agent\"}"), Some(0.0));
+    // It hears of changes as before.
+    append(&file("c.log"), &lines(1));
+    #[expect(clippy::cast_precision_loss, reason = "some ten thousand lines")]
+    wait_for(&sidecar, LINES, (2 + limit + 100 + 7 + 12) as f64);
 }
 
 /// T29: the kernel has no more watches to give: that is said, and the sweeps find everything, rotations included.

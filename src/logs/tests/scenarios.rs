@@ -8,7 +8,7 @@
 //! | T11–T16 | half lines, equal files, tiny files, links, parts of container lines | here |
 //! | T17 | kill -9 under load | `tests/it/logs.rs`, and a thousand times by `just soak-logs` |
 //! | T18 | a state that is torn, empty, changed, of another version; a full volume; a failing disk | here, `survival`, `tests/it/logs_faults.rs` |
-//! | T19 | a state volume that is read only; a second process | `tests/it/logs_faults.rs`; `app::state_dir` |
+//! | T19 | a state volume that is or turns read only; a second process | `tests/it/logs_faults.rs`; `app::state_dir` |
 //! | T20, T21 | rules that are reloaded under load; bad ones | `reload`, `tests/it/logs.rs` |
 //! | T22 | an attack with labels | `series::rules` (a million values) |
 //! | T23 | a series that was idle | here |
