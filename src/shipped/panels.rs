@@ -217,19 +217,17 @@ impl Panel {
     fn options(&self) -> Value {
         let tooltip = json!({ "mode": "multi", "sort": "desc" });
         // What happens stands on top of the many series that are 0.
-        let legend = |calc: &str, title: &str| {
-            json!({
-                "calcs": [calc], "displayMode": "table", "placement": "bottom", "showLegend": true, "sortBy": title, "sortDesc": true
-            })
-        };
+        // No sum: the windows of `$__rate_interval` overlap, so that it would count what happened several times.
+        let legend = json!({
+            "calcs": ["max"], "displayMode": "table", "placement": "bottom", "showLegend": true, "sortBy": "Max", "sortDesc": true
+        });
         match self.kind {
             Kind::Stat | Kind::Names => json!({
                 "colorMode": "background", "graphMode": "none", "justifyMode": "auto", "orientation": "auto",
                 "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
                 "textMode": if self.kind == Kind::Names { "name" } else { "auto" }, "wideLayout": true
             }),
-            Kind::Lines => json!({ "legend": legend("max", "Max"), "tooltip": tooltip }),
-            Kind::Bars => json!({ "legend": legend("sum", "Total"), "tooltip": tooltip }),
+            Kind::Lines | Kind::Bars => json!({ "legend": legend, "tooltip": tooltip }),
             Kind::States => json!({
                 "alignValue": "left", "legend": { "displayMode": "list", "placement": "bottom", "showLegend": false },
                 "mergeValues": true, "rowHeight": 0.8, "showValue": "auto", "tooltip": { "mode": "single", "sort": "none" }
