@@ -73,12 +73,12 @@ impl RetentionMetrics {
         let name = |name: &str| format!("bellwether_retention_{name}");
         registry.register(
             name("matched_documents"),
-            "Documents, rows or files that the last plan of a policy would delete",
+            "Documents, rows or files that the last plan of a policy would delete; 0 once a run has done all of it",
             self.matched.clone(),
         );
         registry.register(
             name("oldest_eligible_age_seconds"),
-            "How far beyond its cutoff the oldest was that the last plan would delete; 0 where there is none",
+            "How far beyond its cutoff the oldest was that the last plan would delete; 0 where there is none, or a run has done all of it",
             self.oldest_eligible_age.clone(),
         );
         registry.register(name("dry_run"), "Whether a policy only plans", self.dry_run.clone());
@@ -209,6 +209,11 @@ impl RetentionMetrics {
             self.last_success.get_or_create_owned(&of).set(seconds(ended));
         } else if stop.is_failure() {
             self.last_failure.get_or_create_owned(&of).set(seconds(ended));
+        }
+        if stop == Stop::Done {
+            // Else what is gone would be told of until the next plan, and a weekly policy would look far behind.
+            self.matched.get_or_create_owned(&of).set(0);
+            self.oldest_eligible_age.get_or_create_owned(&of).set(0.0);
         }
         if stop == Stop::Archive {
             self.verify_failures.get_or_create_owned(&of).inc();

@@ -13,7 +13,7 @@ use crate::component::Component;
 use crate::mongod::Mongod;
 use crate::namespace::{alone, fill, mount};
 use crate::retention_bench::{Bench, DATABASE};
-use crate::sidecar::Setup;
+use crate::sidecar::{Setup, eventually};
 use crate::tls;
 
 /// What is told and ends when its cause does.
@@ -105,5 +105,9 @@ fn what_keeps_the_sidecar_from_its_work_is_told() {
         };
         until("retention to go on", rest, log).await;
         Bench::assert_nothing_is_lost(&before, &bench.contents().await, &bench.archived().await);
+        for left in ["bellwether_retention_matched_documents", "bellwether_retention_oldest_eligible_age_seconds"] {
+            let series = format!("{left}{{policy=\"discoveries\"}}");
+            eventually("nothing is left to do", || sidecar.value(&series), |value| *value == Some(0.0));
+        }
     });
 }
