@@ -5,8 +5,7 @@ use crate::observability::dashboard::{DASHBOARDS, dashboard, legend_labels, list
 
 /// Panels that are empty while all components are up: where no check looks at a certificate, no backup is watched, and
 /// no policy has been run, planned or stopped yet.
-const EMPTY: [&str; 11] = [
-    "Root cause",
+const EMPTY: [&str; 10] = [
     "Time until certificates end",
     "Backups that are not good",
     "Size of the newest backup",
