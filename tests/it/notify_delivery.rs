@@ -16,7 +16,7 @@ use bellwether::config::{Request, load};
 use bellwether::notify::alert::Alert;
 use bellwether::notify::courier::Courier;
 use bellwether::notify::payload::webhook;
-use doubles::{Mail, Web};
+use doubles::{Mail, Secured, Web};
 use jiff::ToSpan as _;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alerting::servers::Server;
 use crate::mongod::eventually;
 use crate::sidecar::{Setup, free_port};
+use crate::tls::{Authority, Identity};
 
 /// So long nothing more comes where nothing more should: several group intervals, and the second between two messages.
 const QUIET: Duration = Duration::from_millis(2500);
@@ -134,7 +135,7 @@ fn secret(folder: &TempDir, name: &str, text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_receiver_is_told_in_its_own_words_once_and_of_the_end_once() {
-    let (web, mail, folder) = (Web::start(), Mail::start(), tempfile::tempdir().unwrap());
+    let (web, mail, folder) = (Web::start(), Mail::start(Secured::Never), tempfile::tempdir().unwrap());
     let list = format!(
         "  - {{ slack: {{ url_file: {} }}, quick }}
   - {{ discord: {{ url_file: {} }}, quick }}
@@ -373,7 +374,7 @@ receivers: [{{ name: all, webhook_configs: [{{ url: '{}', send_resolved: true }}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_password_is_sent_where_the_server_does_not_secure_the_connection() {
-    let (mail, folder) = (Mail::start(), tempfile::tempdir().unwrap());
+    let (mail, folder) = (Mail::start(Secured::Never), tempfile::tempdir().unwrap());
     let list = format!(
         "  - {{ email: {{ server: 127.0.0.1, port: {}, from: b@example.org, to: a@example.org, username: u, password_file: {} }}, quick }}",
         mail.port,
@@ -387,6 +388,50 @@ async fn no_password_is_sent_where_the_server_does_not_secure_the_connection() {
     .await;
     assert!(mail.said().starts_with("EHLO") && !mail.said().contains("AUTH") && !mail.said().contains("MAIL"), "{}", mail.said());
     post.kill().await;
+}
+
+/// With STARTTLS and with TLS from the start: the password and the mail go over TLS, and only to who proves the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_go_over_tls_to_a_server_that_proves_its_name() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let password = secret(&folder, "password", "SECRETPASSWORD");
+    let start = |tls: &str, identity: Identity| {
+        let way = if tls == "tls" { Secured::FromTheStart } else { Secured::WhenAsked };
+        let mail = Mail::start(way(identity.server()));
+        let list = format!(
+            "  - {{ email: {{ server: localhost, port: {}, from: b@example.org, to: a@example.org, tls: {tls}, username: u, password_file: {password} }}, ca_file: {}, quick }}",
+            mail.port,
+            authority.file().display(),
+        );
+        let post = Post::start(&receivers(&list), None);
+        post.publish(&[alert("api", "x")]);
+        (mail, post)
+    };
+    for tls in ["starttls", "tls"] {
+        let (mail, post) = start(tls, authority.issue("localhost", -1, 10));
+        eventually("the mail", async || mail.said().contains("Subject: ").then_some(())).await;
+        let said = mail.said();
+        let bare: Vec<&str> = said.lines().filter(|line| !line.starts_with('\u{1f512}')).collect();
+        let verbs: Vec<&str> = bare.iter().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(verbs, if tls == "tls" { Vec::new() } else { vec!["EHLO", "STARTTLS"] }, "{said}");
+        assert!(said.contains("\u{1f512}AUTH PLAIN ") && said.contains("\u{1f512}RCPT TO:<a@example.org>"), "{said}");
+        post.kill().await;
+
+        for wrong in [
+            authority.issue("mail.example.org", -1, 10),
+            authority.issue("localhost", -10, -1),
+            Authority::new().issue("localhost", -1, 10),
+        ] {
+            let (mail, post) = start(tls, wrong);
+            let failed = "bellwether_notify_failures_total{receiver=\"email\",reason=\"tls\"} ";
+            eventually("an attempt", async || {
+                post.exposition().lines().any(|line| line.starts_with(failed) && !line.ends_with(" 0")).then_some(())
+            })
+            .await;
+            assert!(!mail.said().contains("AUTH") && !mail.said().contains("MAIL"), "{}", mail.said());
+            post.kill().await;
+        }
+    }
 }
 
 #[test]

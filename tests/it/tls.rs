@@ -103,6 +103,18 @@ impl Identity {
         }
     }
 
+    /// What a server needs that shows it.
+    pub fn server(self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate], PrivateKeyDer::try_from(self.key).unwrap())
+            .unwrap();
+        Arc::new(config)
+    }
+
     /// Writes `server.pem` and `server.key`.
     pub fn write(&self, folder: &Path) {
         std::fs::write(folder.join("server.pem"), &self.certificate_pem).unwrap();
@@ -115,14 +127,7 @@ impl Identity {
 impl TlsServer {
     /// A server that shows this certificate, on a thread of its own.
     pub fn start(identity: Identity) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![identity.certificate], PrivateKeyDer::try_from(identity.key).unwrap())
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(identity.server());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,13 +1,14 @@
 //! Receivers on loopback that speak the real wire formats and answer as they are told to.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 /// A request as it arrived.
@@ -31,12 +32,24 @@ pub struct Web {
     answers: Arc<Mutex<VecDeque<Answer>>>,
 }
 
-/// A mail server without TLS.
+/// A mail server.
 pub struct Mail {
     pub port: u16,
-    /// What clients said, line by line.
+    /// What clients said, line by line; what came over TLS with a lock before it.
     said: Arc<Mutex<Vec<String>>>,
 }
+
+/// How a mail server secures its connections.
+#[derive(Clone)]
+pub enum Secured {
+    Never,
+    FromTheStart(Arc<ServerConfig>),
+    WhenAsked(Arc<ServerConfig>),
+}
+
+trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
 
 // === impl Seen ===
 
@@ -92,12 +105,17 @@ impl Web {
 // === impl Mail ===
 
 impl Mail {
-    pub fn start() -> Self {
+    pub fn start(secured: Secured) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
         let lines = Arc::clone(&said);
-        std::thread::spawn(move || listener.incoming().for_each(|stream| converse(&stream.unwrap(), &lines)));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // A client that refuses the certificate ends the connection, and that is what is tested.
+                let _ = converse(stream.unwrap(), &secured, &lines);
+            }
+        });
         Self { port, said }
     }
 
@@ -106,26 +124,48 @@ impl Mail {
     }
 }
 
-/// RFC 5321, as far as a client that sends mails needs it, with AUTH PLAIN.
-fn converse(mut stream: &TcpStream, said: &Mutex<Vec<String>>) {
+/// RFC 5321, as far as a client that sends mails needs it, with AUTH PLAIN and STARTTLS.
+fn converse(stream: TcpStream, secured: &Secured, said: &Mutex<Vec<String>>) -> io::Result<()> {
+    let over_tls = |config: &Arc<ServerConfig>, stream: TcpStream| -> Box<dyn Wire> {
+        Box::new(StreamOwned::new(ServerConnection::new(Arc::clone(config)).unwrap(), stream))
+    };
+    let plain = stream.try_clone()?;
+    let (mut wire, mut is_secure): (Box<dyn Wire>, bool) = match secured {
+        Secured::FromTheStart(config) => (over_tls(config, stream), true),
+        Secured::Never | Secured::WhenAsked(_) => (Box::new(stream), false),
+    };
     let mut is_data = false;
-    stream.write_all(b"220 double\r\n").unwrap();
-    for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
-        said.lock().unwrap().push(line.clone());
+    wire.write_all(b"220 double\r\n")?;
+    loop {
+        let line = line(&mut wire)?;
+        said.lock().unwrap().push(format!("{}{line}", if is_secure { "\u{1f512}" } else { "" }));
         let verb = line.split(' ').next().unwrap().to_ascii_uppercase();
-        let answer = match (is_data, verb.as_str()) {
-            (true, ".") => "250 taken",
-            (true, _) => continue,
-            (_, "EHLO") => "250-double\r\n250 AUTH PLAIN",
-            (_, "AUTH") => "235 welcome",
-            (_, "DATA") => "354 go on",
-            (_, "QUIT") => "221 bye",
+        let answer = match (is_data, verb.as_str(), secured) {
+            (true, ".", _) => "250 taken",
+            (true, _, _) => continue,
+            (_, "EHLO", Secured::WhenAsked(_)) if !is_secure => "250-double\r\n250 STARTTLS",
+            (_, "EHLO", _) => "250-double\r\n250 AUTH PLAIN",
+            (_, "STARTTLS", _) => "220 go on",
+            (_, "AUTH", _) => "235 welcome",
+            (_, "DATA", _) => "354 go on",
+            (_, "QUIT", _) => "221 bye",
             _ => "250 ok",
         };
         is_data = verb == "DATA";
-        let mut stream = stream;
-        if stream.write_all(format!("{answer}\r\n").as_bytes()).is_err() {
-            return;
+        wire.write_all(format!("{answer}\r\n").as_bytes())?;
+        if let (Secured::WhenAsked(config), "STARTTLS") = (secured, verb.as_str()) {
+            (wire, is_secure) = (over_tls(config, plain.try_clone()?), true);
         }
     }
+}
+
+/// Byte by byte: what follows STARTTLS is not this reader's.
+fn line(wire: &mut dyn Wire) -> io::Result<String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.last() != Some(&b'\n') {
+        wire.read_exact(&mut byte)?;
+        line.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
 }
