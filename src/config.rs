@@ -200,7 +200,7 @@ pub struct Request<'a> {
 /// Every problem that was found, with its place.
 pub fn load(request: &Request<'_>, environment: &Environment) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
-    let read = request.file.and_then(|path| Some((path.display().to_string(), read_file(path, &mut problems)?)));
+    let read = request.file.and_then(|path| Some((path.display().to_string(), problems.read(path)?)));
     let read = request.text.map(|text| ("proposal".to_owned(), text.to_owned())).or(read);
     let loaded = build(request, read.as_ref().map(|(name, text)| (name.as_str(), text.as_str())), environment, problems);
     loaded.map_err(|error| match read {
@@ -246,14 +246,6 @@ fn build(
 #[must_use]
 pub fn schema() -> schemars::Schema {
     schemars::schema_for!(RawConfig)
-}
-
-fn read_file(path: &Path, problems: &mut Problems) -> Option<String> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let message = format!("cannot read the configuration file {}: {error}", path.display());
-        problems.error(Problem { place: None, path: String::new(), message });
-    });
-    text.ok()
 }
 
 fn choose_profile(request: &Request<'_>, file: Option<&Node>, problems: &mut Problems) -> Profile {

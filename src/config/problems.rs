@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: all of it at once, each with its place.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where something stands: a file (or a profile), line and column, both from 1.
@@ -71,6 +72,15 @@ impl Problems {
         if !self.errors.contains(&problem) {
             self.errors.push(problem);
         }
+    }
+
+    /// The text of a configuration file; one that cannot be read is a problem.
+    pub fn read(&mut self, path: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("cannot read the configuration file {}: {error}", path.display());
+            self.error(Problem { place: None, path: String::new(), message });
+        });
+        text.ok()
     }
 
     /// Adds something that the operator should know and that stops nothing.

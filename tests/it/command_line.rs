@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::sidecar::{Setup, command, free_port};
+use crate::sidecar::{Setup, command, eventually, free_port};
 
 #[track_caller]
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
@@ -140,10 +140,9 @@ fn a_state_folder_that_cannot_be_written_is_done_without() {
 #[test]
 fn the_log_is_json_where_nobody_watches() {
     let sidecar = Setup::default().start();
-    let log = sidecar.log();
+    let log = eventually("it has said that it is ready", || sidecar.log(), |log| log.ends_with('\n') && log.contains("ready to answer"));
     for line in log.lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(event["timestamp"].is_string() && event["level"].is_string() && event["message"].is_string(), "{line}");
     }
-    assert!(log.contains("ready to answer"), "{log}");
 }

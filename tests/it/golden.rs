@@ -74,7 +74,10 @@ async fn the_profile_exposes_what_dashboards_and_alerts_ask_for() {
     let (secrets, door) = (tempfile::tempdir().unwrap(), format!("127.0.0.1:{}", free_port()));
     // The start that was missed is made up at once. Nobody takes what is told.
     let config = "profile: decisionbox\nretention: { jitter: 0s }\nnotify: [{ webhook: { url: \"http://127.0.0.1:9/\" } }]\n";
-    let front = format!("front: {{ listen: \"{door}\", auth: {{ anonymous: [read] }} }}\n");
+    let key = secrets.path().join("key");
+    std::fs::write(&key, "correct-horse-battery-staple").unwrap();
+    let keys = format!("[{{ name: dashboard, file: {}, scopes: [runs] }}]", key.display());
+    let front = format!("front: {{ listen: \"{door}\", auth: {{ anonymous: [read], keys: {keys} }} }}\n");
     let sidecar = Setup::default()
         .config(&format!("{config}{front}{}", crate::tls::admin(secrets.path())))
         .variable("MONGODB_URI", &mongod.uri())

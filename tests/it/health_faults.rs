@@ -206,8 +206,9 @@ fn h5_resets_are_counted_and_bounded() {
     let looks = looks(&sidecar, "api");
     // Down after three failures and up after two passes: two changes within five looks, at most.
     assert!(transitions >= 1.0 && transitions <= 1.0 + looks * 2.0 / 5.0, "{transitions} transitions in {looks} looks");
-    let (seen, sent) = (counted("reset"), resets.load(Ordering::SeqCst));
-    assert!(f64::from(u32::try_from(sent).unwrap()) - seen <= 1.0, "{sent} sent, {seen} seen: the last one may be under way");
+    // On a busy machine one may come after its time.
+    let (seen, late, sent) = (counted("reset"), counted("timeout"), resets.load(Ordering::SeqCst));
+    assert!(f64::from(u32::try_from(sent).unwrap()) - seen - late <= 1.0, "{sent} sent, {seen} seen: the last one may be under way");
     assert!(counted("none") > 20.0);
 }
 

@@ -228,7 +228,7 @@ fn t29_a_queue_that_overflows_hides_nothing() {
     append(&file("b.log"), &lines(1));
     let sidecar = setup(logs.path()).start();
     wait_for(&sidecar, LINES, 2.0);
-    sidecar.signal(Signal::STOP);
+    sidecar.freeze();
     let mut files = ["a.log", "b.log"].map(|name| OpenOptions::new().append(true).open(file(name)).unwrap());
     let line = lines(1);
     // In turns: what is the same as the event before it is not queued.

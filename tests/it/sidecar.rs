@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Ends a wait that would last for ever; nothing is judged by it.
-const WAIT_LIMIT: Duration = Duration::from_secs(30);
+const WAIT_LIMIT: Duration = Duration::from_secs(120);
 
 /// A sidecar that runs.
 pub struct Sidecar {
@@ -161,6 +161,19 @@ impl Sidecar {
     /// The number of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Stops it until a `SIGCONT`. The signal alone is not enough: on a busy machine threads run on for a while.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
+        let running = || {
+            let states = std::fs::read_dir(&tasks).unwrap().map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")));
+            // The name of a thread stands in brackets and may hold anything.
+            states.filter(|stat| stat.as_ref().is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('T'))).count()
+        };
+        eventually("all threads stand still", running, |running| *running == 0);
     }
 
     /// Sends a signal.
