@@ -84,17 +84,24 @@ impl Bench {
     }
 
     /// Makes an empty file with an inode that another one had until now: the file system gives the number to one of the
-    /// next files.
+    /// next files. Where that was a file of another test, this waits until it is gone.
     fn reuse(&self, inode: u64, name: &str) {
-        let mut others = Vec::new();
-        self.append(name, "");
-        while self.inode(name) != inode && others.len() < 2000 {
-            others.push(format!("other.{}", others.len()));
-            self.rename(name, &others[others.len() - 1]);
+        for _ in 0..600 {
+            let mut others = Vec::new();
             self.append(name, "");
+            while self.inode(name) != inode && others.len() < 200 {
+                others.push(format!("other.{}", others.len()));
+                self.rename(name, &others[others.len() - 1]);
+                self.append(name, "");
+            }
+            others.iter().for_each(|other| fs::remove_file(self.path(other)).unwrap());
+            if self.inode(name) == inode {
+                return;
+            }
+            fs::remove_file(self.path(name)).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
         }
-        others.iter().for_each(|other| fs::remove_file(self.path(other)).unwrap());
-        assert_eq!(self.inode(name), inode, "this file system does not use inodes again");
+        panic!("this file system does not use inodes again");
     }
 
     /// Looks at the disk and reads everything.
