@@ -8,10 +8,12 @@ mod health;
 mod notify;
 mod reload;
 mod retention;
+mod services;
 mod state_dir;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,12 +29,13 @@ use crate::admin::{self, Surface};
 use crate::app::front::Threshold;
 use crate::app::notify::Notify;
 use crate::app::reload::{Reloader, Requests};
+pub use crate::app::services::ServicesError;
 use crate::app::state_dir::{StateDir, StateDirError};
 use crate::backup::BackupWatch;
 use crate::collect::{CollectError, Collectors};
 use crate::config::Config;
 use crate::config::origin::Origin;
-use crate::front::{Embedded, FrontError};
+use crate::front::FrontError;
 use crate::health::board::Board;
 use crate::logs::{Engine, LogsError};
 use crate::metrics::registry;
@@ -95,6 +98,9 @@ pub enum AppError {
     /// The front door cannot be made.
     #[error("cannot open the front door")]
     Front(#[from] FrontError),
+    /// A service that the sidecar is to be itself cannot be made.
+    #[error(transparent)]
+    Services(#[from] ServicesError),
     /// The log engine cannot be made.
     #[error("cannot make the log engine")]
     Logs(#[from] LogsError),
@@ -166,14 +172,14 @@ async fn supervise(config: Config, origin: Origin, front: Option<Front>) -> Resu
     if let Some(front) = front {
         let relay = Relay::listen().map_err(AppError::Runtime)?;
         let linger = front.linger;
-        let parts = start(config, origin, state_dir.as_ref(), listeners, Some(front), &shutdown, &mut supervisor)?;
+        let parts = start(config, origin, state_dir.as_ref().map(StateDir::path), listeners, Some(front), &shutdown, &mut supervisor)?;
         return match parts {
             Some(child) => Ok(Ended::Command(command::run(child, relay, linger, &shutdown, supervisor).await)),
             None => Ok(Ended::Gracefully),
         };
     }
     let mut signals = Signals::listen().map_err(AppError::Runtime)?;
-    start(config, origin, state_dir.as_ref(), listeners, None, &shutdown, &mut supervisor)?;
+    start(config, origin, state_dir.as_ref().map(StateDir::path), listeners, None, &shutdown, &mut supervisor)?;
     tokio::select! {
         ending = signals.next() => tracing::info!(?ending, "shutting down"),
         error = supervisor.first_end() => {
@@ -200,9 +206,9 @@ async fn supervise(config: Config, origin: Origin, front: Option<Front>) -> Resu
 
 /// Makes all parts and starts them.
 fn start(
-    config: Config,
+    mut config: Config,
     origin: Origin,
-    state_dir: Option<&StateDir>,
+    state_dir: Option<&Path>,
     listeners: Listeners,
     front: Option<Front>,
     shutdown: &Shutdown,
@@ -213,16 +219,16 @@ fn start(
     persistent.set(i64::from(state_dir.is_some()));
     registry.register("bellwether_state_persistent", "Whether counters and positions survive a restart", persistent);
 
-    let health =
-        health::start(&config.health, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor).map_err(AppError::Runtime)?;
+    let health = health::start(&config.health, state_dir, shutdown, &mut registry, supervisor).map_err(AppError::Runtime)?;
     let mut limits = Limits::default();
     if let Some(store) = &config.stores.mongodb {
-        let collectors = Collectors::new(&config.collect, store, state_dir.map(StateDir::path), &mut registry)?;
+        let collectors = Collectors::new(&config.collect, store, state_dir, &mut registry)?;
         limits.0.extend(collectors.families());
         supervisor.spawn("collect", collectors.run(shutdown.token()));
     }
-    let questions = retention::start(&config, state_dir.map(StateDir::path), shutdown, &mut registry, supervisor);
-    let mut engine = Engine::new(&config.logs, state_dir.map(StateDir::path))?;
+    let embedded = services::start(&mut config, state_dir, &mut registry, shutdown, supervisor)?;
+    let questions = retention::start(&config, state_dir, shutdown, &mut registry, supervisor);
+    let mut engine = Engine::new(&config.logs, state_dir)?;
     let fatal_lines = engine.take_fatal_lines();
     engine.register(&mut registry);
     registry.expose(engine.families());
@@ -251,9 +257,9 @@ fn start(
     }
     if let Some((door, listener)) = config.front.clone().zip(listeners.front) {
         let threshold = Threshold { socket: listener, certificate: front_certificate, metrics: front_metrics };
-        front::start(door, &Embedded::default(), threshold, &mut registry, shutdown, supervisor)?;
+        front::start(door, &embedded, threshold, &mut registry, shutdown, supervisor)?;
     }
-    let notify = Notify::new(&config, state_dir.map(StateDir::path), &mut registry)?;
+    let notify = Notify::new(&config, state_dir, &mut registry)?;
     // All that is exposed is registered.
     let registry = Arc::new(registry);
     notify.start(&registry, &caught_up, fatal_lines, shutdown, supervisor);

@@ -125,9 +125,10 @@ fn render(stage: &Stage, view: &View, act: &Act) -> String {
     let causes = if view.root_causes.is_empty() { "none".to_owned() } else { view.root_causes.join(", ") };
     format!(
         "Bellwether   {}   (status page, /health, /metrics, /readyz)\n\
-         API {}   dashboard {}   agent log {}\n\n\
+         front door {}   API {}   dashboard {}   agent log {}\n\n\
          {}\n\n/livez {}   /readyz {}   root cause: {causes}\n{}\n{}",
         stage.sidecar.url,
+        stage.sidecar.front,
         stage.api.url,
         stage.dashboard.url,
         stage.agent_log.display(),

@@ -13,16 +13,18 @@ mod mongod;
 mod process;
 mod scrape;
 mod seed;
+mod services;
 mod sidecar;
 mod stage;
 mod stand_in;
 mod verify;
 mod wait;
+mod worker;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::stage::Stage;
@@ -34,6 +36,16 @@ struct Arguments {
     /// Play everything through once, verify it, and exit with 0 or 1
     #[arg(long)]
     once: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What the demo is when others start it.
+#[derive(Subcommand)]
+enum Part {
+    /// An agent, started by the sidecar's run service
+    #[command(hide = true)]
+    Agent(worker::Task),
 }
 
 /// Whatever asks for the end: Ctrl-C, a service manager, a closed terminal.
@@ -65,7 +77,11 @@ impl End {
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let played = if arguments.once { once().await } else { on_view().await };
+    let played = match arguments.part {
+        Some(Part::Agent(task)) => worker::play(&task).await.map(|()| true),
+        None if arguments.once => once().await,
+        None => on_view().await,
+    };
     match played {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

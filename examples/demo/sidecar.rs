@@ -19,6 +19,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 pub const TEXT: &str = "text/plain";
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 
+/// Of the demo alone: whoever wants secrets makes a key of their own.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 const QUICK_CHECKS: &str = "\
 health:
   defaults: { interval: 1s, timeout: 900ms }
@@ -26,6 +29,22 @@ health:
     api: { interval: 2s, timeout: 1900ms }
     dashboard: { interval: 2s, timeout: 1900ms }
 ";
+
+/// The front door, with the run service and the secrets service within the sidecar, and this very program as the agent.
+fn services(front: &str) -> Result<String> {
+    let agent = serde_json::to_string(&std::env::current_exe().context("cannot tell where this program stands")?)?;
+    Ok(format!(
+        "\
+front:
+  listen: {front}
+  runs: embedded
+  secrets: embedded
+  auth: {{ anonymous: [read, runs, secrets] }}
+services:
+  runs: {{ agent: [{agent}, agent], grace: 2s }}
+"
+    ))
+}
 
 /// What the sidecar is to watch.
 pub struct Watched<'a> {
@@ -42,13 +61,18 @@ pub struct Sidecar {
     log: PathBuf,
     http: reqwest::Client,
     pub url: String,
+    /// Its front door.
+    pub front: String,
+    state: PathBuf,
 }
 
 impl Sidecar {
     pub fn start(watched: &Watched, folder: &Path) -> Result<Self> {
         let program = program()?;
         let config = folder.join("bellwether.yaml");
-        std::fs::write(&config, QUICK_CHECKS).with_context(|| format!("cannot write {}", config.display()))?;
+        let front = format!("127.0.0.1:{}", free_port()?);
+        let text = format!("{QUICK_CHECKS}{}", services(&front)?);
+        std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let state = folder.join("state");
         std::fs::create_dir_all(&state).with_context(|| format!("cannot create {}", state.display()))?;
         let log = folder.join("bellwether.log");
@@ -61,6 +85,7 @@ impl Sidecar {
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG" || name == "RUST_BACKTRACE"))
             .env("MONGODB_URI", watched.mongodb_uri)
+            .env("SECRET_ENCRYPTION_KEY", KEY)
             .env("MONGODB_DB", watched.mongodb_database)
             .env("API_URL", watched.api_url)
             .env("DASHBOARD_URL", watched.dashboard_url)
@@ -75,7 +100,8 @@ impl Sidecar {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { child, log, http: http::client(ANSWER_LIMIT)?, url: format!("http://{listen}") })
+        let (url, front) = (format!("http://{listen}"), format!("http://{front}"));
+        Ok(Self { child, log, http: http::client(ANSWER_LIMIT)?, url, front, state })
     }
 
     pub async fn get(&self, path: &str, accept: &str) -> Result<Reply, String> {
@@ -103,6 +129,16 @@ impl Sidecar {
     /// A copy of what asks, for a task that watches from aside.
     pub fn asker(&self) -> (reqwest::Client, String) {
         (self.http.clone(), self.url.clone())
+    }
+
+    /// How many lines agents have written.
+    pub fn agent_lines(&self) -> Result<u64> {
+        let mut lines = 0;
+        for folder in std::fs::read_dir(self.state.join("runs")).context("there are no runs")? {
+            let output = std::fs::read(folder?.path().join("output.log")).unwrap_or_default();
+            lines += u64::try_from(output.iter().filter(|byte| **byte == b'\n').count())?;
+        }
+        Ok(lines)
     }
 
     /// An error once the process has ended, so that nobody waits for a dead one.

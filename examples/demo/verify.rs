@@ -10,17 +10,18 @@ use crate::agent::AgentLog;
 use crate::http;
 use crate::scrape::Scrape;
 use crate::seed;
+use crate::services;
 use crate::sidecar::{OPEN_METRICS, Sidecar, TEXT};
 use crate::stage::Stage;
 use crate::wait::until;
 
 /// Generous, as a loaded machine must not fail the facts: a limit only ends a wait that would last for ever.
-const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(90);
 const LIVEZ_PAUSE: Duration = Duration::from_millis(50);
 const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
 
 /// What a fact came to: in both cases what was seen.
-type Seen = Result<String, String>;
+pub type Seen = Result<String, String>;
 
 #[derive(Default)]
 pub struct Report {
@@ -65,6 +66,8 @@ pub async fn play(stage: &mut Stage, report: &mut Report) -> Result<()> {
     logs(stage, report).await?;
     stage.sidecar.alive()?;
     store(stage, report).await?;
+    stage.sidecar.alive()?;
+    services::play(&stage.sidecar, &stage.database, report).await?;
     stage.sidecar.alive()?;
     outage(stage, report).await?;
     stage.sidecar.alive()?;
@@ -252,7 +255,7 @@ impl LivezWatch {
 }
 
 /// Counts are far below the point where a float stops being exact.
-fn same(value: f64, count: u64) -> bool {
+pub fn same(value: f64, count: u64) -> bool {
     value.to_string() == count.to_string()
 }
 

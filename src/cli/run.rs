@@ -39,6 +39,7 @@ pub(super) fn run(global: &Global, arguments: &RunArgs, environment: &Environmen
         Err(error @ (AppError::Listen { .. } | AppError::State(_) | AppError::Logs(LogsError::Listen { .. }))) => {
             Err(Failure::new(UNAVAILABLE, error))
         }
+        Err(AppError::Services(error)) => Err(Failure::new(CONFIG, error)),
         Err(error) => Err(Failure::new(SOFTWARE, error)),
     }
 }

@@ -178,12 +178,6 @@ impl RawFront {
                 None
             }
         };
-        for (name, provider) in [("front.runs", self.runs), ("front.secrets", self.secrets)] {
-            if provider == Provider::Embedded {
-                let message = "this build has no embedded service for it; write `upstream`".to_owned();
-                problems.error(Problem { place: listen.place.clone(), path: name.to_owned(), message });
-            }
-        }
         let tls = self.tls.and_then(|tls| tls.value.validate("front.tls", tls.place, problems));
         let is_public = address.is_some_and(|address| !address.ip().is_loopback());
         let auth = self.auth.validate(listen.place.as_ref(), is_public && tls.is_none(), problems);

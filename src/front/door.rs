@@ -35,6 +35,7 @@ use crate::front::starts::Starts;
 use crate::front::tunnel;
 use crate::front::upstream::{Upstream, UpstreamFault};
 use crate::front::visit::Visit;
+use crate::runtime::caller::Caller;
 
 /// The template that runs are started by, and the segment in which it names the project.
 pub const START: &str = "/api/v1/projects/{id}/discover";
@@ -209,7 +210,10 @@ impl House {
 
     /// Hands a request to a service within this process.
     async fn serve_here(&self, service: &Router, request: Request<Incoming>, guest: &Guest) -> Result<Response<AnswerBody>, Refusal> {
-        let request = self.prepare(request, guest).map(Body::new);
+        let mut request = self.prepare(request, guest).map(Body::new);
+        if let Some((_, name)) = &guest.identity.holder {
+            request.extensions_mut().insert(Caller(name.to_string()));
+        }
         let mut response = service.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
         prepare_answer(response.headers_mut());
         Ok(response.map(AnswerBody::embedded))

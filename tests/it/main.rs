@@ -50,6 +50,7 @@ mod runs_service;
 mod secrets;
 mod secrets_service;
 mod served;
+mod services_live;
 mod sidecar;
 mod streams;
 mod tables;
