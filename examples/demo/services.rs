@@ -69,6 +69,11 @@ impl Client<'_> {
         run.map(str::to_owned).ok_or_else(|| format!("{status}: {body}"))
     }
 
+    /// A run is over as soon as its agent has said so; its project is free once the agent's process has ended.
+    async fn begin_next(&self, seconds: u64) -> Result<String, String> {
+        until(LIMIT, async || self.begin(seconds).await).await
+    }
+
     async fn run(&self) -> Seen {
         let run = self.begin(1).await?;
         let second = self.begin(1).await;
@@ -80,11 +85,10 @@ impl Client<'_> {
     }
 
     async fn cancelled(&self) -> Seen {
-        let run = self.begin(60).await?;
+        let run = self.begin_next(60).await?;
         let (status, body) = self.ask(reqwest::Method::DELETE, &format!("/api/v1/runs/{run}"), json!({})).await?;
         self.over(&run, "cancelled").await?;
-        // The project is free again once the process has ended.
-        let next = until(LIMIT, async || self.begin(1).await).await?;
+        let next = self.begin_next(1).await?;
         self.over(&next, "completed").await?;
         Ok(format!("{status}, {}; the next one began and completed", body["data"]["status"]))
     }

@@ -36,6 +36,7 @@ use crate::front::tunnel;
 use crate::front::upstream::{Upstream, UpstreamFault};
 use crate::front::visit::Visit;
 use crate::runtime::caller::Caller;
+use crate::runtime::listen::LastAnswer;
 
 /// The template that runs are started by, and the segment in which it names the project.
 pub const START: &str = "/api/v1/projects/{id}/discover";
@@ -109,6 +110,8 @@ impl House {
         let origin = Origin::of(peer, request.headers(), &self.config.trusted_proxies);
         let id = request_id(request.headers(), fastrand::u128(..));
         let found = self.routes.find(request.method(), request.uri().path());
+        // The connection's own buffers hold what came over it, until they are used again.
+        let is_last = found.scope == Scope::Secrets && self.embedded[found.template].is_some();
         let page = request.headers().get(ORIGIN).cloned();
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let mut visit = Some(Box::new(Visit::new(Arc::clone(&self), id.clone(), method, uri, found.template, origin.client)));
@@ -124,6 +127,9 @@ impl House {
         });
         self.config.cors.tell(response.headers_mut(), page.as_ref());
         response.headers_mut().insert(REQUEST_ID, id);
+        if is_last {
+            response.extensions_mut().insert(LastAnswer);
+        }
         match visit {
             None => response,
             Some(mut visit) => {

@@ -9,22 +9,23 @@ mod pace;
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
 use crate::runtime::certificate::Certificate;
@@ -69,6 +70,10 @@ pub struct Bounds {
     pub drain: Duration,
 }
 
+/// Of an answer after which its connection ends, so that nothing of what was said stays in its buffers.
+#[derive(Clone, Copy, Debug)]
+pub struct LastAnswer;
+
 /// What all connections of a listener share.
 #[derive(Clone)]
 struct Common<S> {
@@ -105,14 +110,14 @@ where
     let acceptor = certificate.as_ref().map(|certificate| acceptor(certificate, bounds.http2));
     let common = Common { service, acceptor, http: Arc::new(http(bounds)), bounds };
     let connections = Arc::new(Connections::new(bounds.connections, metrics));
-    let graceful = GracefulShutdown::new();
+    let open = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &connections, bounds) => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer, connection)) => begin(stream, peer, connection, common.clone(), graceful.watcher()),
+            Ok((stream, peer, connection)) => begin(&open, stream, peer, connection, common.clone(), stop.child_token()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; check the limit of open files");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -120,7 +125,8 @@ where
         }
     }
     drop(listener);
-    if tokio::time::timeout(bounds.drain, graceful.shutdown()).await.is_err() {
+    open.close();
+    if tokio::time::timeout(bounds.drain, open.wait()).await.is_err() {
         tracing::warn!(limit = ?bounds.drain, "closed connections whose requests did not end");
     }
 }
@@ -157,53 +163,75 @@ async fn accept(
     Ok((stream, peer, connections.admit(Patience { head: bounds.head, idle: bounds.idle }).await))
 }
 
-fn begin<S, B>(stream: TcpStream, peer: SocketAddr, connection: Connection, common: Common<S>, watcher: Watcher)
-where
+fn begin<S, B>(
+    open: &TaskTracker,
+    stream: TcpStream,
+    peer: SocketAddr,
+    connection: Connection,
+    common: Common<S>,
+    farewell: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
-    #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `graceful` waits for it at the end")]
-    tokio::spawn(async move {
+    #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `open` waits for it at the end")]
+    tokio::spawn(open.track_future(async move {
         let evicted = connection.evicted();
         tokio::select! {
-            () = converse(stream, peer, &connection, common, watcher) => {}
+            () = converse(stream, peer, &connection, common, farewell) => {}
             () = connection.pace().lost() => {}
             () = evicted.cancelled() => {}
         }
-    });
+    }));
 }
 
-async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, connection: &Connection, common: Common<S>, watcher: Watcher)
+async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, connection: &Connection, common: Common<S>, farewell: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
     let Some(acceptor) = &common.acceptor else {
-        return answer(stream, peer, connection, &common, watcher).await;
+        return answer(stream, peer, connection, &common, farewell).await;
     };
     // One who does not shake hands is like one who never asks; both are their own business.
     if let Ok(Ok(stream)) = tokio::time::timeout(common.bounds.head, acceptor.accept(stream)).await {
-        answer(stream, peer, connection, &common, watcher).await;
+        answer(stream, peer, connection, &common, farewell).await;
     }
 }
 
-async fn answer<T, S, B>(stream: T, peer: SocketAddr, connection: &Connection, common: &Common<S>, watcher: Watcher)
+/// Answers until the client ends the connection, or until `farewell`: then what has begun is answered, and nothing more.
+async fn answer<T, S, B>(stream: T, peer: SocketAddr, connection: &Connection, common: &Common<S>, farewell: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
-    let (state, service) = (connection.state(), common.service.clone());
+    let (state, service, last) = (connection.state(), common.service.clone(), farewell.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         let is_shared = request.version() == Version::HTTP_2;
         request.extensions_mut().insert(ConnectInfo(peer));
-        let (busy, answer) = (state.busy(is_shared), service.clone().oneshot(request));
-        async move { answer.await.map(|answer| answer.map(|body| Answer { body, _busy: busy })) }
+        let (busy, answer, last) = (state.busy(is_shared), service.clone().oneshot(request), last.clone());
+        async move {
+            let mut answer = answer.await?;
+            match answer.extensions().get::<LastAnswer>() {
+                Some(LastAnswer) if is_shared => last.cancel(),
+                // Said before the connection ends, so that the client asks nothing more over it.
+                Some(LastAnswer) => drop(answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"))),
+                None => {}
+            }
+            Ok::<_, Infallible>(answer.map(|body| Answer { body, _busy: busy }))
+        }
     });
     let stream = TokioIo::new(Paced::new(stream, Arc::clone(connection.pace())));
-    let conversation = common.http.serve_connection_with_upgrades(stream, service).into_owned();
+    let mut conversation = pin!(common.http.serve_connection_with_upgrades(stream, service));
     // A client that goes away is its own business.
-    let _ = watcher.watch(conversation).await;
+    tokio::select! {
+        _ = conversation.as_mut() => {}
+        () = farewell.cancelled() => {
+            conversation.as_mut().graceful_shutdown();
+            let _ = conversation.await;
+        }
+    }
 }
 
 // === impl Answer ===

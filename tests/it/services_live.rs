@@ -4,12 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::mongod::{Mongod, eventually};
 use crate::sidecar::{Setup, Sidecar, free_port};
@@ -108,7 +112,7 @@ async fn a_sidecar_that_is_killed_among_twenty_agents_finds_them_all_again() {
     let reattached = eventually("the metrics", async || stage.sidecar().value("bellwether_runs_reattached_total")).await;
     assert!((reattached - 20.0).abs() < 0.1, "{reattached}: {}", stage.sidecar().log());
     // Several looks and a heartbeat later, none has been failed.
-    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(runs.count_documents(doc! { "status": "running" }).await.unwrap(), 20);
 
     std::fs::write(stage.orders.path().join("end"), "").unwrap();
@@ -125,10 +129,11 @@ async fn a_sidecar_that_is_killed_among_twenty_agents_finds_them_all_again() {
     assert!((counted - 40.0).abs() < 0.1, "two lines an agent, each once: {counted}");
 }
 
-/// What a core of the process would hold: all of its memory that can be written to. Needs the right to read it: root.
+/// What a core of the process would hold: all of its memory that can be written to.
 fn memory(pid: u32) -> Vec<Vec<u8>> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let file = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let file = File::open(format!("/proc/{pid}/mem"));
+    let file = file.expect("the memory of the sidecar is for nobody but root: run this test as root, or with CAP_SYS_PTRACE");
     let regions = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")));
     let read = |line: &str| {
         let (from, to) = line.split(' ').next()?.split_once('-')?;
@@ -141,6 +146,55 @@ fn memory(pid: u32) -> Vec<Vec<u8>> {
     regions.filter_map(read).collect()
 }
 
+/// How values come to the front door: each client keeps its connection for as long as it may.
+enum Client {
+    /// Head and body at once.
+    Whole,
+    /// The body after the head, so that it is read into a buffer of its own.
+    Halves(Vec<TcpStream>),
+    /// Over HTTP/2, whose connections are shared.
+    Shared(Vec<hyper::client::conn::http2::SendRequest<String>>),
+}
+
+impl Client {
+    async fn put(&mut self, stage: &Stage, path: &str, body: &str) -> (u16, String) {
+        match self {
+            Self::Whole => stage.ask(Method::PUT, path, body).await,
+            Self::Halves(streams) => {
+                let mut stream = TcpStream::connect(&stage.front).await.unwrap();
+                let length = body.len();
+                let head =
+                    format!("PUT {path} HTTP/1.1\r\nHost: front\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                let (first, rest) = body.as_bytes().split_at(length - 8);
+                for part in [first, rest] {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    stream.write_all(part).await.unwrap();
+                }
+                let mut answer = Vec::new();
+                // The front door ends the connection; this side keeps it.
+                stream.read_to_end(&mut answer).await.unwrap();
+                streams.push(stream);
+                let answer = String::from_utf8(answer).unwrap();
+                (answer[9..12].parse().unwrap(), answer)
+            }
+            Self::Shared(senders) => {
+                let stream = TcpStream::connect(&stage.front).await.unwrap();
+                let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+                let (mut sender, connection) = handshake.unwrap();
+                #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
+                tokio::spawn(connection);
+                let request = hyper::Request::put(format!("http://{}{path}", stage.front)).header("content-type", "application/json");
+                let response = sender.send_request(request.body(body.to_owned()).unwrap()).await.unwrap();
+                senders.push(sender);
+                let (status, body) = (response.status().as_u16(), axum::body::Body::new(response.into_body()));
+                let body = axum::body::to_bytes(body, 65536).await.unwrap();
+                (status, String::from_utf8(body.to_vec()).unwrap())
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_values_leave_nothing_behind() {
     const VALUES: usize = 1000;
@@ -148,17 +202,22 @@ async fn a_thousand_values_leave_nothing_behind() {
     let project = stage.project().await.to_hex();
     let canary = |number: usize| format!("CANARY{:08x}{number:04}TAIL", number.wrapping_mul(2_654_435_761) & 0xffff_ffff);
     let mut said = String::new();
+    let mut clients = [Client::Whole, Client::Halves(Vec::new()), Client::Shared(Vec::new())];
     for number in 0..VALUES {
-        let path = format!("/api/v1/projects/{project}/secrets/key-{}", number % 200);
+        let path = format!("/api/v1/projects/{project}/secrets/key-{number}");
         let body = json!({ "value": canary(number) }).to_string();
-        let (status, answer) = stage.ask(Method::PUT, &path, &body).await;
+        // Most come at once, and the last ones in each of the ways.
+        let client = if number % 10 == 0 || number + 3 >= VALUES { number % 3 } else { 0 };
+        let (status, answer) = clients[client].put(&stage, &path, &body).await;
         assert_eq!(status, 200, "{answer}");
         said.push_str(&answer);
-        if number % 100 == 0 {
+        if number % 100 == 99 {
             said.push_str(&stage.ask(Method::PUT, &path, &body[..body.len() - 2]).await.1);
+            // All that there are are read, to be shown without their values.
             said.push_str(&stage.ask(Method::GET, &format!("/api/v1/projects/{project}/secrets"), "").await.1);
         }
     }
+    assert_eq!(said.matches("\"key\":\"key-0\"").count(), 1 + VALUES / 100, "each list names the first one");
     for path in ["/metrics", "/health", "/"] {
         said.push_str(&stage.sidecar().get(path).body);
     }
@@ -173,14 +232,13 @@ async fn a_thousand_values_leave_nothing_behind() {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "a crash leaves no core file");
-    let needle = memchr::memmem::Finder::new(b"CANARY");
-    let mut found = BTreeSet::new();
-    for region in memory(pid) {
-        for at in needle.find_iter(&region) {
-            let text = region[at..].iter().take(22).copied().collect::<Vec<u8>>();
-            found.insert(String::from_utf8_lossy(&text).into_owned());
-        }
-    }
-    let found: Vec<String> = (0..VALUES).map(canary).filter(|value| found.contains(value)).collect();
+    // What is searched is really its memory.
+    let memory = memory(pid);
+    let uri = stage.server.uri();
+    assert!(memory.iter().any(|region| memchr::memmem::find(region, uri.as_bytes()).is_some()), "it knows where the database is");
+    // Once through all of it, and only then for what is a value: each is as long as the others.
+    let texts = memory.iter().flat_map(|region| memchr::memmem::find_iter(region, "CANARY").map(|at| &region[at..]));
+    let found: BTreeSet<&[u8]> = texts.filter_map(|text| text.get(..canary(0).len())).collect();
+    let found: Vec<String> = (0..VALUES).map(canary).filter(|value| found.contains(value.as_bytes())).collect();
     assert_eq!(found, Vec::<String>::new(), "in its memory");
 }
