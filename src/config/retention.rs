@@ -6,6 +6,7 @@ mod files;
 mod policy;
 mod schedule;
 mod tables;
+mod ttl;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,15 +24,12 @@ use crate::config::spanned::Spanned;
 use crate::config::values::HumanDuration;
 
 pub use policy::{Child, Guards, Hold, IdForm, KeepLast, Policy};
-use policy::{RawGuards, RawPolicy, check_collection, check_field};
+use policy::{RawGuards, RawPolicy};
 use schedule::RawSchedule;
 pub use schedule::Schedule;
-
-/// A time to live of less than a day is a mistake of units until proven otherwise.
-const SHORTEST_TTL: Duration = Duration::from_secs(86_400);
-
-/// The server takes at most so many seconds.
-const LONGEST_TTL: Duration = Duration::from_secs(i32::MAX as u64);
+use ttl::RawTtl;
+pub(super) use ttl::declared_by_application;
+pub use ttl::{Owner, Ttl};
 
 /// A shorter lease could not be renewed three times over a slow network.
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
@@ -114,28 +112,6 @@ struct RawBudget {
     documents: Option<u64>,
 }
 
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Ttl")]
-struct RawTtl {
-    collection: String,
-    field: String,
-    expire_after: HumanDuration,
-    #[serde(default)]
-    owner: Owner,
-}
-
-/// Who creates an index.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum Owner {
-    /// The application: the index is observed and never altered.
-    #[default]
-    Application,
-    /// The sidecar: it is made where it is missing, and its seconds are put right, when `mode` is `enforce`.
-    Sidecar,
-}
-
 /// What is kept for how long.
 #[derive(Clone, Debug, Default)]
 pub struct Retention {
@@ -183,24 +159,11 @@ pub struct Budget {
     pub documents: u64,
 }
 
-/// A TTL index that should be there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ttl {
-    /// The collection.
-    pub collection: String,
-    /// The date field of the index.
-    pub field: String,
-    /// The time to live that is declared.
-    pub expire_after: Duration,
-    /// Who creates the index.
-    pub owner: Owner,
-}
-
 // === impl RawRetention ===
 
 impl RawRetention {
     /// `state_dir` is where the sidecar itself writes to.
-    pub(super) fn validate(self, state_dir: &Path, problems: &mut Problems) -> Retention {
+    pub(super) fn validate(self, state_dir: &Path, declared: &BTreeSet<(String, String)>, problems: &mut Problems) -> Retention {
         let schedule = RawSchedule { schedule: self.schedule, timezone: self.timezone, jitter: self.jitter, catch_up: self.catch_up };
         let schedule = schedule.validate(problems);
         let soak = duration(self.soak, Duration::from_secs(86_400), Duration::ZERO, "retention.soak", problems);
@@ -208,16 +171,7 @@ impl RawRetention {
         let throttle = self.throttle.map_or_else(Throttle::default, |throttle| RawThrottle::validate(throttle, problems));
         let budget = self.budget.map_or_else(Budget::default, |budget| RawBudget::validate(budget, problems));
         let guards = self.guards.over(Guards::default(), "retention.guards", problems);
-        let mut keys = BTreeSet::new();
-        let mut ttl = Vec::new();
-        for Spanned { place, value } in self.ttl {
-            let path = format!("retention.ttl.{}.{}", value.collection, value.field);
-            let mut complaints = Complaints::new(place, path, problems);
-            if !keys.insert((value.collection.clone(), value.field.clone())) {
-                complaints.say("this field of this collection stands here twice".to_owned());
-            }
-            ttl.push(value.validate(&mut complaints));
-        }
+        let ttl = RawTtl::validate_all(self.ttl, declared, problems);
         let mut names = Names::default();
         let mut policies = Vec::new();
         for Spanned { place, value: policy } in self.policies {
@@ -305,34 +259,6 @@ impl RawBudget {
             complaints.say("a run with no time or no documents would do nothing; take the policy away instead".to_owned());
         }
         budget
-    }
-}
-
-// === impl RawTtl ===
-
-impl RawTtl {
-    fn validate(self, complaints: &mut Complaints<'_>) -> Ttl {
-        check_collection(&self.collection, complaints);
-        check_field(&self.field, complaints);
-        let after = self.expire_after.0;
-        if after.is_zero() {
-            complaints.say("`expire_after` is above 0: with 0 the server deletes everything that is not in the future".to_owned());
-        }
-        if self.owner == Owner::Sidecar {
-            if after < SHORTEST_TTL {
-                complaints.say("`expire_after` is at least 1d where the sidecar enforces it".to_owned());
-            }
-            if self.field == "_id" || self.field.contains('.') && self.field.split('.').any(|part| part.parse::<u32>().is_ok()) {
-                complaints.say("`field` is a date field of the document".to_owned());
-            }
-        }
-        if after > LONGEST_TTL {
-            complaints.say("`expire_after` is at most 24855d, which is what the server takes".to_owned());
-        }
-        if after.subsec_nanos() != 0 {
-            complaints.say("`expire_after` is in whole seconds".to_owned());
-        }
-        Ttl { collection: self.collection, field: self.field, expire_after: after, owner: self.owner }
     }
 }
 

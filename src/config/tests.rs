@@ -126,6 +126,19 @@ fn values_from_the_environment_are_not_printed() {
 }
 
 #[test]
+fn an_index_that_the_application_declares_cannot_be_the_sidecars() {
+    let ttl = |owner: &str, collection: &str| {
+        let text = format!(
+            "profile: decisionbox\nretention: {{ ttl: [{{ collection: {collection}, field: created_at, expire_after: 10d, owner: {owner} }}] }}\n"
+        );
+        load_text(&text, &Environment::of([("MONGODB_URI", "mongodb://db")]))
+    };
+    let refused = ttl("sidecar", "search_history").expect_err("a problem");
+    assert!(refused.contains("b.yaml:2:20: retention.ttl.search_history.created_at: the application declares this index"), "{refused}");
+    assert!(ttl("application", "search_history").is_ok() && ttl("sidecar", "audit").is_ok());
+}
+
+#[test]
 fn the_schema_is_made_of_the_same_types() {
     let schema = serde_json::to_value(schema()).unwrap();
     assert_eq!(schema["additionalProperties"], serde_json::json!(false));

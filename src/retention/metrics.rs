@@ -21,6 +21,12 @@ struct OfPolicy {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfKind {
+    policy: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OfSkip {
     policy: String,
     reason: &'static str,
@@ -51,7 +57,7 @@ pub struct RetentionMetrics {
     running: Numbers,
     last_success: Values,
     last_failure: Values,
-    due: Values,
+    due: Family<OfKind, Gauge<f64, AtomicU64>>,
     archived: Counts,
     archived_bytes: Counts,
     deleted: Counts,
@@ -95,7 +101,7 @@ impl RetentionMetrics {
         );
         registry.register(
             name("due_timestamp_seconds"),
-            "The start of the schedule that comes next, or that is past and has not been made; absent without a schedule",
+            "The start of the schedule that comes next, or that is past and has not been made; absent without a schedule. Of documents any sidecar makes it, of rows and files each its own",
             self.due.clone(),
         );
         registry.register(
@@ -253,8 +259,8 @@ impl RetentionMetrics {
     }
 
     /// Tells when the next run of a policy is to begin.
-    pub(super) fn due(&self, policy: &str, at: Timestamp) {
-        self.due.get_or_create_owned(&OfPolicy { policy: policy.to_owned() }).set(seconds(at));
+    pub(super) fn due(&self, policy: &str, kind: Kind, at: Timestamp) {
+        self.due.get_or_create_owned(&OfKind { policy: policy.to_owned(), kind: kind.word() }).set(seconds(at));
     }
 
     /// Tells whether retention is paused.

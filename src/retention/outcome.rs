@@ -60,6 +60,17 @@ pub enum Kind {
     Files,
 }
 
+impl Kind {
+    /// The word for it in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Documents => "documents",
+            Self::Rows => "rows",
+            Self::Files => "files",
+        }
+    }
+}
+
 /// Why a document was not deleted, although the plan has it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]

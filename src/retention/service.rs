@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::config::retention::{Mode, Policy};
 use crate::retention::agenda::{Due, Turns};
 use crate::retention::engine::{Engine, Request};
-use crate::retention::outcome::{Outcome, Stop};
+use crate::retention::outcome::{Kind, Outcome, Stop};
 use crate::retention::ttl_owner::TtlOwner;
 use crate::retention::warrant::PlanId;
 use crate::runtime::supervise::PartResult;
@@ -164,7 +164,7 @@ impl Service {
                     if (leads || !enforces) && let Some(due) = turns.begin_due(Now::read().wall) {
                         jobs.push(Box::pin(start_due(&engine, due, &stop)));
                     }
-                    turns.dues().for_each(|(policy, at)| engine.metrics().due(policy, at));
+                    turns.dues().for_each(|(policy, at)| engine.metrics().due(policy, Kind::Documents, at));
                 }
             }
         }

@@ -292,7 +292,7 @@ fn the_sidecar_runs_what_is_due_says_so_and_remembers_it() {
     eventually("the run is counted", || sidecar.value(done), |runs| *runs >= Some(1.0));
     assert_eq!(sidecar.value("bellwether_retention_deleted_documents_total{policy=\"tmp\"}"), Some(1.0));
     assert_eq!(sidecar.value("bellwether_retention_dry_run{policy=\"tmp\"}"), Some(0.0));
-    let due = "bellwether_retention_due_timestamp_seconds{policy=\"tmp\"}";
+    let due = "bellwether_retention_due_timestamp_seconds{policy=\"tmp\",kind=\"files\"}";
     let now = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!(sidecar.value(due).unwrap() > now - 5.0, "{:?}", sidecar.value(due));
     let remembered = fs::read_to_string(sidecar.state_dir().join("retention/tmp.json")).unwrap();

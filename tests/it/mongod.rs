@@ -15,7 +15,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// How long anything may take before a test fails. Generous: no test measures time with it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,6 +33,8 @@ pub struct Mongod {
     asks_for_passwords: bool,
     /// The addresses of all members of its set, where there are several.
     members: Option<String>,
+    /// What the library reads that changes the wall clock of this server alone.
+    clock: Option<NamedTempFile>,
 }
 
 // === impl Mongod ===
@@ -56,6 +58,29 @@ impl Mongod {
         })
         .await;
         server
+    }
+
+    /// A server whose wall clock [`Self::jump`] moves; a replica set of one member or standalone.
+    pub async fn start_with_clock(replica_set: bool) -> Self {
+        let mut server = if replica_set { Self::start_replica_set().await } else { Self::start().await };
+        server.clock = Some(NamedTempFile::new().expect("a file"));
+        server.jump(0);
+        // A restart is a crash: what is not in the journal by then is lost.
+        server.admin().await.run_command(doc! { "fsync": 1 }).await.expect("written to disk");
+        server.restart().await;
+        let admin = server.admin().await;
+        eventually("it can be written to", async || {
+            let hello = admin.run_command(doc! { "hello": 1 }).await.ok()?;
+            hello.get_bool("isWritablePrimary").ok().filter(|is_primary| *is_primary)
+        })
+        .await;
+        server
+    }
+
+    /// Sets its wall clock so many seconds ahead of the host's; its monotonic clock goes on.
+    pub fn jump(&self, seconds: i64) {
+        let clock = self.clock.as_ref().expect("a server with a clock of its own");
+        std::fs::write(clock.path(), format!("{seconds:+}\n")).expect("written");
     }
 
     /// A standalone server that asks for passwords. Each user, whose password is `secret`, has these privileges.
@@ -92,7 +117,7 @@ impl Mongod {
             drop(listener);
             let path = folder.path().join(port.to_string());
             std::fs::create_dir_all(&path).expect("a folder for the data");
-            let mut server = Self { child: None, folder, port, replica_set, asks_for_passwords: false, members: None };
+            let mut server = Self { child: None, folder, port, replica_set, asks_for_passwords: false, members: None, clock: None };
             server.spawn();
             if server.answers().await {
                 return server;
@@ -127,6 +152,13 @@ impl Mongod {
         }
         if self.replica_set {
             command.args(["--replSet", SET]);
+        }
+        if let Some(clock) = &self.clock {
+            command
+                .env("LD_PRELOAD", crate::health_faults::faketime())
+                .env("FAKETIME_TIMESTAMP_FILE", clock.path())
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         self.child = Some(command.spawn().expect("mongod starts"));
     }

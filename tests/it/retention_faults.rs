@@ -8,12 +8,12 @@
 //! | R4 | what changes between archive and deletion | `retention_run` |
 //! | R5 | a leader that is frozen and wakes up | here, `lease`; the leader of the schedule: `retention_leader` |
 //! | R6 | a member that steps down, is killed, falls behind or is rolled back | `retention_members` |
-//! | R7 | clocks that jump | `retention_run` (the host's), `lease` (the database's), `retention::plan` (the border, either way) |
+//! | R7 | clocks that jump | `retention_clock` (the database's, by libfaketime), `retention_run` (the host's), `lease`, `retention::plan` |
 //! | R8 | mistakes in policies | `config::retention`, `retention` (odd types, no index), `retention_run` (an index of children) |
 //! | R9 | the cutoff at the millisecond, odd dates | `retention_run` at random, `retention` |
 //! | R10 | guards | `retention_run`: each is named, and nothing is deleted |
-//! | R11 | a large backlog | here: memory at 500 and 15,000 documents; in figures: scripts/bench_retention.py |
-//! | R12 | TTL indexes | `retention_ttl`, `retention` |
+//! | R11 | a large backlog | here: memory at 500 and 15,000 documents; `retention_load`: beside a writer and a reader; in figures: scripts/bench_retention.py |
+//! | R12 | TTL indexes | `retention_ttl`, `retention`; that the application starts afterwards: `retention_application` |
 //! | R13 | privileges | here, and `retention_ttl` |
 //! | R14 | restore, byte by byte | `archive`, with the real `mongorestore` where test.sh could build it |
 //!
@@ -34,7 +34,7 @@ use crate::sidecar::command;
 
 const LEASES: &str = "bellwether_leases";
 
-fn config(bench: &Bench, uri: &str, batch: u32, more: &str) -> PathBuf {
+pub fn config(bench: &Bench, uri: &str, batch: u32, more: &str) -> PathBuf {
     let path = bench.folder.path().join(format!("bellwether-{batch}-{}.yaml", more.len()));
     let text = format!(
         "stores: {{ mongodb: {{ uri: \"{uri}\", database: {DATABASE} }} }}
@@ -59,14 +59,14 @@ retention:
     path
 }
 
-fn apply(config: &PathBuf) -> Child {
+pub fn apply(config: &PathBuf) -> Child {
     let mut command = command();
     command.args(["retention", "apply", "--now", "--yes", "--json", "--log", "error", "--config"]).arg(config);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
 }
 
 /// The exit code, what it printed, and what it complained of.
-async fn ended(child: Child) -> (Option<i32>, String, String) {
+pub async fn ended(child: Child) -> (Option<i32>, String, String) {
     let output = tokio::task::spawn_blocking(|| child.wait_with_output().expect("its end")).await.expect("a thread");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
@@ -78,13 +78,13 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 /// The process that had it is known to be dead: the server need not wait until it ends its transaction by itself.
-async fn end_transactions(bench: &Bench) {
+pub async fn end_transactions(bench: &Bench) {
     let admin = bench.database.client().database("admin");
     admin.run_command(doc! { "killAllSessions": [] }).await.expect("ended");
 }
 
 /// The process that held it is known to be dead: its lease need not be waited for.
-async fn expire_leases(database: &Database) {
+pub async fn expire_leases(database: &Database) {
     let expired = doc! { "$set": { "expires": DateTime::from_millis(0) } };
     database.collection::<Document>(LEASES).update_many(doc! {}, expired).await.expect("changed");
 }

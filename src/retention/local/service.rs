@@ -100,7 +100,11 @@ impl LocalService {
                     if let Some(due) = turns.begin_due(Now::read().wall) {
                         jobs.push(Box::pin(start_due(&local, due, &stop)));
                     }
-                    turns.dues().for_each(|(policy, at)| local.metrics().due(policy, at));
+                    for (name, at) in turns.dues() {
+                        if let Some(policy) = named(&local, name) {
+                            local.metrics().due(name, policy.kind(), at);
+                        }
+                    }
                 }
             }
         }
