@@ -6,7 +6,8 @@ documents within one run:
 
 speed   documents/s of a bare deleteMany, of a bare find and delete by exact `_id` in batches of 500, and of archive, verify
         and delete, without rests and at the default throttle; with CPU time a document, which a busy machine disturbs less
-reader  p95 of a reader of the same collection, alone and while a run goes on at the default throttle, in turns
+reader  p95 of an application that reads and writes the same collection, alone and while a run goes on, in turns, by the pause
+        after a batch (throttle.pause) and the documents of one (throttle.batch); with the documents/s of the run
 memory  peak RSS of a run over a small and a large backlog
 plan    how long a plan of 1,000,000 documents takes, by index
 
@@ -38,6 +39,9 @@ SHAPES = {"discoveries with children": 10_000, "discoveries": 20_000, "small": 4
 BACKLOGS = (10_000, 200_000)
 PLANNED = 1_000_000
 READER_SECONDS = 8
+READER_ROUNDS = 4
+THROTTLES = ((1.0, 500), (4.0, 500), (9.0, 500), (19.0, 500), (9.0, 100), (19.0, 100))
+DEFAULT_PAUSE = 1.0
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
 OLD = NOW - datetime.timedelta(days=100)
 CUTOFF = NOW - datetime.timedelta(days=90)
@@ -81,7 +85,7 @@ def speed(binary, process, uri, folder):
                 "deleteMany": lambda: delete_many(client.app, has_children),
                 "find, delete by _id": lambda: delete_by_id(client.app, has_children),
                 "archive, verify, delete": lambda: apply(binary, uri, folder, has_children, 0.0),
-                "the same, default throttle": lambda: apply(binary, uri, folder, has_children, 1.0),
+                "the same, default throttle": lambda: apply(binary, uri, folder, has_children, DEFAULT_PAUSE),
             }.items():
                 found = []
                 for _ in range(ROUNDS):
@@ -150,7 +154,7 @@ def apply(binary, uri, folder, has_children, pause):
 
 
 @contextlib.contextmanager
-def run(binary, uri, folder, has_children, pause, *command):
+def run(binary, uri, folder, has_children, pause, *command, batch=BATCH):
     config = folder / "bellwether.yaml"
     children = ", ".join(f"{{ collection: {name}, field: discovery_id, id: objectid_hex }}" for name in CHILDREN)
     with tempfile.TemporaryDirectory(prefix="bellwether-archive-", dir=folder) as archive:
@@ -160,7 +164,7 @@ retention:
   mode: enforce
   archive: file://{archive}
   guards: {{ max_fraction: 1.0, max_documents: 10000000 }}
-  throttle: {{ pause: {pause} }}
+  throttle: {{ pause: {pause}, batch: {batch} }}
   policies:
     - name: discoveries
       mongodb: {{ collection: discoveries, field: created_at }}
@@ -179,25 +183,36 @@ retention:
 
 
 def reader(binary, _process, uri, folder):
-    """In turns, so that whatever else the machine does falls on both."""
+    """In turns, so that whatever else the machine does falls on all alike."""
     with pymongo.MongoClient(uri, w="majority") as client:
-        alone, beside = [], []
-        for _ in range(ROUNDS):
-            seed(client.app, "discoveries", 40_000, 5_000)
-            renew(client, False)
-            young = [one["_id"] for one in client.app.discoveries.find({"created_at": {"$gte": CUTOFF}}, {"_id": 1})]
-            alone += latencies(uri, young)
-            with run(binary, uri, folder, False, 1.0) as (running, _):
-                beside += latencies(uri, young, running)
-        for name, found in (("alone", alone), ("beside a run", beside)):
-            found.sort()
-            p50, p95, p99 = (part_of(found, share) * 1e3 for share in (0.5, 0.95, 0.99))
-            print(f"    {name:14} {len(found)} reads, p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms")
-        print(f"    p95 {(part_of(beside, 0.95) / part_of(alone, 0.95) - 1) * 100:+.1f} %", flush=True)
+        alone, beside, rates = [], {throttle: [] for throttle in THROTTLES}, {throttle: [] for throttle in THROTTLES}
+        for _ in range(READER_ROUNDS):
+            for throttle in THROTTLES:
+                seed(client.app, "discoveries", 40_000, 5_000)
+                renew(client, False)
+                young = [one["_id"] for one in client.app.discoveries.find({"created_at": {"$gte": CUTOFF}}, {"_id": 1})]
+                alone += latencies(uri, young)
+                pause, batch = throttle
+                with run(binary, uri, folder, False, pause, batch=batch) as (running, began):
+                    beside[throttle] += latencies(uri, young, running)
+                    gone = 40_000 - client.app.discoveries.count_documents(EXPIRED)
+                    rates[throttle].append(gone / (time.monotonic() - began))
+        told("alone", alone)
+        for throttle in THROTTLES:
+            pause, batch = throttle
+            more = (part_of(sorted(beside[throttle]), 0.95) / part_of(sorted(alone), 0.95) - 1) * 100
+            told(f"pause {pause:g}, batch {batch}", beside[throttle], f"p95 {more:+.1f} %, {max(rates[throttle]):.0f} documents/s")
+
+
+def told(name, found, more=""):
+    found.sort()
+    p50, p95, p99 = (part_of(found, share) * 1e3 for share in (0.5, 0.95, 0.99))
+    print(f"    {name:20} {len(found)} reads, p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms   {more}", flush=True)
 
 
 def latencies(uri, ids, running=None):
-    """Reads documents one by one, two hundred a second, for some seconds and as long as the run goes on."""
+    """Reads documents one by one, two hundred a second, and writes one after each fourth, for some seconds and as long as the run
+    goes on."""
     found = []
     with pymongo.MongoClient(uri) as client:
         end = time.monotonic() + READER_SECONDS
@@ -205,7 +220,9 @@ def latencies(uri, ids, running=None):
             began = time.monotonic()
             client.app.discoveries.find_one({"_id": random.choice(ids)})
             found.append(time.monotonic() - began)
-            time.sleep(max(0, 0.005 - found[-1]))
+            if len(found) % 4 == 0:
+                client.app.discoveries.insert_one({"project_id": "busy", "created_at": NOW, "n": len(found)})
+            time.sleep(max(0, 0.005 - (time.monotonic() - began)))
     return found
 
 
