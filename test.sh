@@ -94,6 +94,8 @@ else
 fi
 BELLWETHER_MOTO=$(scripts/moto.sh)
 export BELLWETHER_MOTO
+BELLWETHER_AZURITE=$(scripts/azurite.sh)
+export BELLWETHER_AZURITE
 if BELLWETHER_MONGORESTORE=$(scripts/mongorestore.sh); then
   export BELLWETHER_MONGORESTORE
   echo "mongorestore: $BELLWETHER_MONGORESTORE"

@@ -240,7 +240,7 @@ fn documents(numbers: std::ops::Range<i32>) -> Vec<Vec<u8>> {
     numbers.map(|number| RawDocumentBuf::try_from(&doc! { "_id": number, "x": "y".repeat(50) }).unwrap().into_bytes()).collect()
 }
 
-async fn there_and_back(target: &Target) {
+pub async fn there_and_back(target: &Target) {
     let documents = documents(0..500);
     archive(target, "run-1", "fs.chunks", &documents).await;
     // The same run goes on.

@@ -1,5 +1,8 @@
 //! A bucket that speaks as much of S3 as archives need, and fails on demand as storage does: with a status, with half an
 //! object, with a bit that has flipped. What a real S3 says to the same calls is shown by the test against moto.
+//!
+//! It also speaks the XML interface of Google Cloud Storage, which differs by two headers: no server that one can run speaks
+//! it (fake-gcs-server takes no objects by it).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,8 +27,17 @@ pub enum Fault {
     Flip,
 }
 
+/// Whose interface it speaks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Dialect {
+    #[default]
+    Amazon,
+    Google,
+}
+
 #[derive(Debug, Default)]
 struct Content {
+    dialect: Dialect,
     objects: BTreeMap<String, Bytes>,
     fault: Fault,
     writes: u64,
@@ -42,7 +54,15 @@ pub struct Bucket {
 
 impl Bucket {
     pub async fn start() -> Self {
-        let content = Arc::new(Mutex::new(Content::default()));
+        Self::start_as(Dialect::Amazon).await
+    }
+
+    pub async fn google() -> Self {
+        Self::start_as(Dialect::Google).await
+    }
+
+    async fn start_as(dialect: Dialect) -> Self {
+        let content = Arc::new(Mutex::new(Content { dialect, ..Content::default() }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&content));
@@ -75,14 +95,22 @@ impl Drop for Bucket {
 async fn answer(State(content): State<Arc<Mutex<Content>>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let is_signed = parts.headers.get("authorization").is_some_and(|value| value.to_str().unwrap().starts_with("AWS4-HMAC-SHA256"));
-    if !is_signed {
+    let dialect = content.lock().unwrap().dialect;
+    if !is_signed && dialect == Dialect::Amazon {
         return StatusCode::FORBIDDEN.into_response();
     }
-    let key = parts.uri.path().trim_start_matches("/archive").trim_start_matches('/').to_owned();
+    let key = decoded(parts.uri.path().trim_start_matches("/archive").trim_start_matches('/'));
     let body = axum::body::to_bytes(body, 64 << 20).await.unwrap();
     let mut content = content.lock().unwrap();
     match parts.method {
-        Method::PUT => put(&mut content, key, body, parts.headers.contains_key("if-none-match")),
+        Method::PUT => {
+            let only_new = match dialect {
+                Dialect::Amazon => parts.headers.contains_key("if-none-match"),
+                // A generation of 0 is an object that is not there.
+                Dialect::Google => parts.headers.get("x-goog-if-generation-match").is_some_and(|value| value == "0"),
+            };
+            put(&mut content, key, body, only_new)
+        }
         Method::GET if key.is_empty() => list(&content, parts.uri.query().unwrap_or_default()),
         Method::GET => match content.objects.get(&key) {
             Some(bytes) => Response::builder()
@@ -94,6 +122,12 @@ async fn answer(State(content): State<Arc<Mutex<Content>>>, request: Request) ->
         },
         _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
     }
+}
+
+/// Google's client encodes every character of a key but letters and digits.
+fn decoded(text: &str) -> String {
+    let url = reqwest::Url::parse(&format!("http://bucket/?text={text}")).unwrap();
+    url.query_pairs().next().unwrap().1.into_owned()
 }
 
 fn put(content: &mut Content, key: String, body: Bytes, only_new: bool) -> Response {
@@ -114,14 +148,14 @@ fn put(content: &mut Content, key: String, body: Bytes, only_new: bool) -> Respo
         Fault::None | Fault::RefuseWrites(_) => {}
     }
     content.objects.insert(key, kept.into());
-    Response::builder().header("etag", "\"1\"").body(Body::empty()).unwrap()
+    Response::builder().header("etag", "\"1\"").header("x-goog-generation", "1").body(Body::empty()).unwrap()
 }
 
 /// ListObjectsV2 with a prefix and the delimiter `/`.
 fn list(content: &Content, query: &str) -> Response {
     let parameter = |name: &str| {
         let pair = query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")));
-        pair.unwrap_or_default().replace("%2F", "/").replace("%25", "%")
+        decoded(pair.unwrap_or_default())
     };
     let prefix = parameter("prefix");
     let mut xml = "<ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();

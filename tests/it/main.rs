@@ -5,6 +5,7 @@
 
 mod alerting;
 mod archive;
+mod archive_clouds;
 mod backups;
 mod bucket;
 mod checks;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | R1 | a plan that writes | `retention` by the profiler, and here with a user that may only read |
 //! | R2 | a kill at any moment | here; rows: `tables` |
-//! | R3 | a full disk, a bucket that fails, truncated and flipped bits | `archive`, `retention::archive`, `retention_run` |
+//! | R3 | a full disk, a bucket that fails, truncated and flipped bits | `archive`, `archive_clouds`, `retention::archive`, `retention_run` |
 //! | R4 | what changes between archive and deletion | `retention_run` |
 //! | R5 | a leader that is frozen and wakes up | here, `lease`; the leader of the schedule: `retention_leader` |
 //! | R6 | a member that steps down, is killed, falls behind or is rolled back | `retention_members` |
