@@ -38,7 +38,8 @@ bench-health:
 bench-scrape binary="target/release/bellwether":
     scripts/bench_scrape.py {{ binary }} "$(scripts/mongod.sh)"
 
-# Retention beside a bare deleteMany: speed, a reader's latency, memory, plans, in figures; needs pymongo
+# Retention beside a bare deleteMany: speed, a reader's latency, memory, plans, in figures; needs pymongo. On a busy machine put
+# `chrt -r 10` before it, or the latencies are those of the others.
 bench-retention *parts:
     cargo build --release --locked --bin bellwether
     scripts/bench_retention.py "${CARGO_TARGET_DIR:-target}/release/bellwether" "$(scripts/mongod.sh)" {{ parts }}

@@ -39,9 +39,9 @@ SHAPES = {"discoveries with children": 10_000, "discoveries": 20_000, "small": 4
 BACKLOGS = (10_000, 200_000)
 PLANNED = 1_000_000
 READER_SECONDS = 8
-READER_ROUNDS = 4
+READER_ROUNDS = 3
 THROTTLES = ((1.0, 500), (4.0, 500), (9.0, 500), (19.0, 500), (9.0, 100), (19.0, 100))
-DEFAULT_PAUSE = 1.0
+DEFAULT_PAUSE = 4.0
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
 OLD = NOW - datetime.timedelta(days=100)
 CUTOFF = NOW - datetime.timedelta(days=90)
@@ -178,7 +178,8 @@ retention:
         try:
             yield running, began
         finally:
-            running.kill()
+            # Gives the lease back, for which the next run would wait.
+            running.terminate()
             running.wait()
 
 

@@ -47,7 +47,7 @@ use crate::config::logs::{Logs, RawLogs};
 use crate::config::merge::{drop_disabled, merge};
 use crate::config::notify::{Channel, RawReceiver, Receiver};
 use crate::config::problems::{ConfigError, Problem, Problems};
-use crate::config::retention::{RawRetention, Retention, declared_by_application};
+use crate::config::retention::{RawRetention, Retention};
 use crate::config::rules::check_agreement;
 use crate::config::secrets::{RawSecrets, Secrets};
 use crate::config::services::{RawServices, Services};
@@ -220,7 +220,6 @@ fn build(
     let file = file.and_then(|(name, text)| tree::parse(name, text, &mut problems));
     let profile = choose_profile(request, file.as_ref(), &mut problems);
     let base = tree::parse(&format!("profile {}", profile.name()), profile.text(), &mut problems).unwrap_or_else(empty);
-    let declared = declared_by_application(&base);
     let mut node = match file {
         Some(file) => merge(base, file),
         None => base,
@@ -231,7 +230,7 @@ fn build(
     drop_disabled(&mut node);
     expand_tree(&mut node, environment, &mut problems);
     let raw: Option<RawConfig> = decode(&node, &mut problems);
-    let config = raw.and_then(|raw| raw.validate(profile.name(), &declared, request, &mut problems));
+    let config = raw.and_then(|raw| raw.validate(profile.name(), request, &mut problems));
     let warnings = problems.finish()?;
     match config {
         Some(mut config) => {
@@ -269,13 +268,7 @@ fn empty() -> Node {
 // === impl RawConfig ===
 
 impl RawConfig {
-    fn validate(
-        self,
-        profile: &'static str,
-        declared: &BTreeSet<(String, String)>,
-        request: &Request<'_>,
-        problems: &mut Problems,
-    ) -> Option<Config> {
+    fn validate(self, profile: &'static str, request: &Request<'_>, problems: &mut Problems) -> Option<Config> {
         let mut sources = Sources::new(self.sources);
         if request.logs_only {
             sources.only(Source::Logs);
@@ -285,7 +278,7 @@ impl RawConfig {
         let logs = self.logs.validate(&sources, problems);
         let collect = collect::validate(self.collect, &sources, problems);
         let state_dir = self.state_dir.unwrap_or_else(|| PathBuf::from("/var/lib/bellwether"));
-        let retention = self.retention.validate(&state_dir, declared, problems);
+        let retention = self.retention.validate(&state_dir, profile, problems);
         let secrets = self.secrets.validate(problems);
         let front = self.front.validate(&stores, problems);
         check_agreement(logs.rules.iter().chain(collect.tails.iter().flat_map(|tail| &tail.rules)), problems);

@@ -28,7 +28,6 @@ use policy::{RawGuards, RawPolicy};
 use schedule::RawSchedule;
 pub use schedule::Schedule;
 use ttl::RawTtl;
-pub(super) use ttl::declared_by_application;
 pub use ttl::{Owner, Ttl};
 
 /// A shorter lease could not be renewed three times over a slow network.
@@ -36,6 +35,10 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 
 /// A name is a label of metrics and a folder of archives.
 const LONGEST_NAME: usize = 64;
+
+/// After each batch, as a multiple of the time that it took. Measured (`just bench-retention reader`): with 1 an application
+/// that reads the same collection waits 5 to 13 % longer at its p95; with 4 no difference is seen.
+const PAUSE: f64 = 4.0;
 
 /// Documents a batch. Measured: 500 take 9 ms to delete, 5000 take 72.
 const BATCH: u32 = 500;
@@ -94,7 +97,7 @@ pub enum Mode {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Throttle")]
 struct RawThrottle {
-    /// After each batch, a pause of so many times the time that it took: 1.
+    /// After each batch, a pause of so many times the time that it took: 4.
     pause: Option<f64>,
     /// Waits while a secondary is further behind: 10s.
     max_lag: Option<HumanDuration>,
@@ -163,7 +166,7 @@ pub struct Budget {
 
 impl RawRetention {
     /// `state_dir` is where the sidecar itself writes to.
-    pub(super) fn validate(self, state_dir: &Path, declared: &BTreeSet<(String, String)>, problems: &mut Problems) -> Retention {
+    pub(super) fn validate(self, state_dir: &Path, profile: &str, problems: &mut Problems) -> Retention {
         let schedule = RawSchedule { schedule: self.schedule, timezone: self.timezone, jitter: self.jitter, catch_up: self.catch_up };
         let schedule = schedule.validate(problems);
         let soak = duration(self.soak, Duration::from_secs(86_400), Duration::ZERO, "retention.soak", problems);
@@ -171,7 +174,7 @@ impl RawRetention {
         let throttle = self.throttle.map_or_else(Throttle::default, |throttle| RawThrottle::validate(throttle, problems));
         let budget = self.budget.map_or_else(Budget::default, |budget| RawBudget::validate(budget, problems));
         let guards = self.guards.over(Guards::default(), "retention.guards", problems);
-        let ttl = RawTtl::validate_all(self.ttl, declared, problems);
+        let ttl = RawTtl::validate_all(self.ttl, profile, problems);
         let mut names = Names::default();
         let mut policies = Vec::new();
         for Spanned { place, value: policy } in self.policies {
@@ -266,7 +269,7 @@ impl RawBudget {
 
 impl Default for Throttle {
     fn default() -> Self {
-        Self { pause: 1.0, max_lag: Duration::from_secs(10), batch: BATCH }
+        Self { pause: PAUSE, max_lag: Duration::from_secs(10), batch: BATCH }
     }
 }
 

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 
 use crate::archive::{identity, there_and_back, tool};
 use crate::bucket::{Bucket, Fault};
-use crate::mongod::Mongod;
+use crate::mongod::{Mongod, eventually};
 use crate::retention_bench::{Bench, DATABASE};
-use crate::sidecar::{command, eventually, free_port};
+use crate::sidecar::{command, free_port};
 
 /// The account and the key that Azurite knows: printed in its documentation, and no secret.
 const ACCOUNT: &str = "devstoreaccount1";
@@ -45,12 +45,14 @@ impl Azurite {
         server
             .args(["--blobPort", &port.to_string(), "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location"])
             .arg(folder.path());
-        let child = started(server, &address);
+        let child = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let endpoint = format!("http://{address}/{ACCOUNT}");
         let variables = of_azure(&endpoint, ACCOUNT_KEY);
-        make_container(&address).await;
         let cloud = Cloud::open("az://archive/bellwether", variables);
-        Self { child, address, cloud, _folder: folder }
+        let azurite = Self { child, address, cloud, _folder: folder };
+        eventually("the storage listens", async || std::net::TcpStream::connect(&azurite.address).ok()).await;
+        make_container(&azurite.address).await;
+        azurite
     }
 }
 
@@ -84,12 +86,6 @@ fn program(name: &str, variable: &str, cached: &str, script: &str) -> Command {
     Command::new(
         tool(name, variable).or_else(cached).unwrap_or_else(|| panic!("there is no {name}: run {script}, or set {variable} to its path")),
     )
-}
-
-fn started(mut server: Command, address: &str) -> Child {
-    let child = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("the storage listens", || std::net::TcpStream::connect(address).is_ok(), |listens| *listens);
-    child
 }
 
 /// Containers are not the sidecar's to make: a shared key signs the call (Azure's "Authorize with Shared Key").

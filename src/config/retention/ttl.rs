@@ -9,8 +9,9 @@ use serde::Deserialize;
 use crate::config::problems::{Complaints, Problems};
 use crate::config::retention::policy::{check_collection, check_field};
 use crate::config::spanned::Spanned;
-use crate::config::tree::{Content, Node};
+use crate::config::tree::{self, Content, Node};
 use crate::config::values::HumanDuration;
+use crate::profiles::Profile;
 
 /// A time to live of less than a day is a mistake of units until proven otherwise.
 const SHORTEST_TTL: Duration = Duration::from_secs(86_400);
@@ -54,8 +55,11 @@ pub struct Ttl {
 }
 
 /// Collection and field of each TTL index that a profile says the application declares.
-pub fn declared_by_application(profile: &Node) -> BTreeSet<(String, String)> {
-    let Some(Content::List(items)) = profile.get("retention").and_then(|section| section.get("ttl")).map(|ttl| &ttl.content) else {
+fn declared_by_application(profile: &str) -> BTreeSet<(String, String)> {
+    // What is wrong with a profile is told where it is read as a whole.
+    let profile = Profile::named(profile).and_then(|profile| tree::parse("profile", profile.text(), &mut Problems::default()));
+    let Some(Content::List(items)) = profile.as_ref().and_then(|profile| profile.get("retention")?.get("ttl")).map(|ttl| &ttl.content)
+    else {
         return BTreeSet::new();
     };
     let text = |item: &Node, key| item.get(key).and_then(Node::as_text).map(str::to_owned);
@@ -66,8 +70,9 @@ pub fn declared_by_application(profile: &Node) -> BTreeSet<(String, String)> {
 // === impl RawTtl ===
 
 impl RawTtl {
-    /// All of them. `declared` are those that the profile says the application declares.
-    pub(super) fn validate_all(written: Vec<Spanned<Self>>, declared: &BTreeSet<(String, String)>, problems: &mut Problems) -> Vec<Ttl> {
+    /// All of them; what the application declares by itself, as its profile says, is never the sidecar's.
+    pub(super) fn validate_all(written: Vec<Spanned<Self>>, profile: &str, problems: &mut Problems) -> Vec<Ttl> {
+        let declared = declared_by_application(profile);
         let mut keys = BTreeSet::new();
         let validate = |Spanned { place, value }: Spanned<Self>| {
             let mut complaints = Complaints::new(place, format!("retention.ttl.{}.{}", value.collection, value.field), problems);
