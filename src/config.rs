@@ -220,10 +220,7 @@ fn build(
     let file = file.and_then(|(name, text)| tree::parse(name, text, &mut problems));
     let profile = choose_profile(request, file.as_ref(), &mut problems);
     let base = tree::parse(&format!("profile {}", profile.name()), profile.text(), &mut problems).unwrap_or_else(empty);
-    let mut node = match file {
-        Some(file) => merge(base, file),
-        None => base,
-    };
+    let mut node = if let Some(file) = file { merge(base, file) } else { base };
     if request.logs_only {
         node.keep_keys(&["logs", "sources"]);
     }
