@@ -36,7 +36,7 @@ use crate::config::front::admission::Admission;
 use crate::front::claims::Claims;
 use crate::front::clients::Clients;
 use crate::front::door::{Door, House, START};
-use crate::front::keys::Keys;
+use crate::front::keys::{Keys, KeysError};
 use crate::front::metrics::FrontMetrics;
 use crate::front::metrics::starts::StartMetrics;
 use crate::front::routes::Routes;
@@ -44,7 +44,6 @@ use crate::front::starts::Starts;
 use crate::front::upstream::Upstream;
 use crate::front::watch::Watch;
 use crate::runtime::certificate::Certificate;
-use crate::runtime::keys::KeyError;
 use crate::runtime::listen::{Bounds, ListenerMetrics, Served, serve};
 use crate::runtime::supervise::PartResult;
 
@@ -58,9 +57,9 @@ const BLOCKING_THREADS: usize = 2;
 /// The front door could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum FrontError {
-    /// A file of keys cannot be used.
-    #[error("cannot use front.auth.keys")]
-    Keys(#[from] KeyError),
+    /// Whom to let in cannot be known.
+    #[error("cannot use front.auth")]
+    Keys(#[from] KeysError),
     /// TLS towards the API cannot be made.
     #[error("cannot use front.upstream")]
     Upstream(#[source] Box<dyn Error + Send + Sync>),

@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod auth;
+pub mod jwt;
 pub mod limits;
 pub mod routes;
 

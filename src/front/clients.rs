@@ -19,6 +19,8 @@ const BURST_SECONDS: u32 = 2;
 pub enum ClientId {
     /// The holder of this key.
     Key(u16),
+    /// Who bears tokens of this subject, by a number made of it.
+    Subject(u64),
     /// Anybody at this address; of IPv6, in this network of a subscriber.
     Address(IpAddr),
     /// Everybody for whom there was no place.

@@ -150,10 +150,10 @@ impl House {
         visit: &mut Option<Box<Visit>>,
     ) -> Result<Response<AnswerBody>, Refusal> {
         self.check_form(&request)?;
-        let identity = self.keys.identify(request.headers());
+        let identity = self.keys.identify(request.headers()).await;
         let holder = identity.as_ref().ok().and_then(|identity| identity.holder.as_ref());
         // Who has no valid key is counted by address, so that keys cannot be guessed at any speed.
-        let client = holder.map_or_else(|| ClientId::at(origin.client), |(number, _)| ClientId::Key(*number));
+        let client = holder.map_or_else(|| ClientId::at(origin.client), |(client, _)| *client);
         let place = self.clients().enter(client, self.opened.elapsed()).map_err(Refusal::Excess)?;
         if let Some(visit) = visit {
             visit.takes(place);

@@ -1,4 +1,7 @@
-//! Who sends a key, and what its holder may do. Files of keys are read again while they are in use.
+//! Who sends a key or a token, and what its holder may do. Files of keys are read again while they are in use.
+
+mod jwks;
+mod jwt;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::front::auth::Auth;
 use crate::config::front::routes::Scopes;
+use crate::front::clients::ClientId;
 use crate::front::headers::API_KEY;
+use crate::front::keys::jwks::Jwks;
 use crate::front::metrics::FrontMetrics;
 use crate::front::refusal::Refusal;
 use crate::runtime::keys::{KeyError, KeyFile, KeyHash};
@@ -23,6 +28,7 @@ const POLL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Keys {
     holders: Vec<Holder>,
+    issuer: Option<Jwks>,
     anonymous: Scopes,
 }
 
@@ -35,11 +41,22 @@ struct Holder {
     success: Gauge,
 }
 
+/// Whom to let in cannot be known.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// A file of keys cannot be used.
+    #[error(transparent)]
+    File(#[from] KeyError),
+    /// There is no way to ask for the keys of an issuer of tokens.
+    #[error("the keys of the issuer of tokens cannot be asked for")]
+    Issuer(#[source] reqwest::Error),
+}
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The number and the name of the key's holder; `None` for whoever sends none.
-    pub holder: Option<(u16, Arc<str>)>,
+    /// The holder of the key or bearer of the token, as limits tell them and by name; `None` for whoever sends none.
+    pub holder: Option<(ClientId, Arc<str>)>,
     /// What they may do.
     pub scopes: Scopes,
 }
@@ -50,22 +67,24 @@ impl Keys {
     /// Reads all files for the first time.
     ///
     /// # Errors
-    /// The first that cannot be used.
-    pub fn open(auth: &Auth, metrics: &FrontMetrics) -> Result<Self, KeyError> {
+    /// The first that cannot be used. The keys of an issuer of tokens may come later.
+    pub fn open(auth: &Auth, metrics: &FrontMetrics) -> Result<Self, KeysError> {
         let open = |key: &crate::config::front::auth::Key| {
             let success = metrics.keys_of(&key.name);
             let hashes = ArcSwap::from_pointee(key.file.read()?);
             success.set(1);
-            Ok(Holder { name: key.name.as_str().into(), scopes: key.scopes, file: key.file.clone(), hashes, success })
+            Ok::<_, KeyError>(Holder { name: key.name.as_str().into(), scopes: key.scopes, file: key.file.clone(), hashes, success })
         };
-        Ok(Self { holders: auth.keys.iter().map(open).collect::<Result<_, _>>()?, anonymous: auth.anonymous })
+        let issuer = auth.jwt.as_ref().map(|jwt| Jwks::new(jwt, metrics.keys_of(jwks::NAME))).transpose();
+        let issuer = issuer.map_err(KeysError::Issuer)?;
+        Ok(Self { holders: auth.keys.iter().map(open).collect::<Result<_, _>>()?, issuer, anonymous: auth.anonymous })
     }
 
     /// Who sends these headers.
     ///
     /// # Errors
-    /// When there are two keys, or one that nobody holds.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
+    /// When there are two keys, or one that nobody holds, or a token that does not hold.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
         let (bearer, key) = (single(headers, &AUTHORIZATION)?, single(headers, &API_KEY)?);
         let sent = match (bearer, key) {
             (None, None) => return Ok(Identity { holder: None, scopes: self.anonymous }),
@@ -73,7 +92,11 @@ impl Keys {
             (Some(value), None) => bearer_token(value).ok_or(Refusal::Unauthorized)?,
             (None, Some(value)) => value.as_bytes(),
         };
-        self.holder_of(sent).ok_or(Refusal::Unauthorized)
+        match (self.holder_of(sent), &self.issuer) {
+            (Some(identity), _) => Ok(identity),
+            (None, Some(issuer)) if bearer.is_some() => issuer.identify(sent).await,
+            (None, _) => Err(Refusal::Unauthorized),
+        }
     }
 
     /// All are compared with, whether one has been found or not.
@@ -88,7 +111,7 @@ impl Keys {
             }
         }
         let (number, holder) = found?;
-        Some(Identity { holder: Some((u16::try_from(number).ok()?, Arc::clone(&holder.name))), scopes: holder.scopes })
+        Some(Identity { holder: Some((ClientId::Key(u16::try_from(number).ok()?), Arc::clone(&holder.name))), scopes: holder.scopes })
     }
 
     /// Reads the files again and again until `stop`. What cannot be used changes nothing.
@@ -96,12 +119,22 @@ impl Keys {
     /// # Errors
     /// Never.
     pub async fn keep_current(self: Arc<Self>, stop: CancellationToken) -> PartResult {
+        let of_issuer = async {
+            if let Some(issuer) = &self.issuer {
+                issuer.keep_current(&stop).await;
+            }
+        };
+        tokio::join!(self.read_files(&stop), of_issuer);
+        Ok(())
+    }
+
+    async fn read_files(self: &Arc<Self>, stop: &CancellationToken) {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return,
                 () = tokio::time::sleep(POLL) => {}
             }
-            let keys = Arc::clone(&self);
+            let keys = Arc::clone(self);
             // Small files, and nobody waits for them.
             let _ = tokio::task::spawn_blocking(move || keys.holders.iter().for_each(Holder::read_again)).await;
         }
@@ -158,7 +191,7 @@ mod tests {
             key("dashboard", "key-of-the-dashboard-1\nkey-of-the-dashboard-2\n", Scope::Read),
             key("operator", "key-of-the-operator-1\n", Scope::Admin),
         ];
-        Keys::open(&Auth { keys, anonymous: Scopes::default() }, &FrontMetrics::default()).unwrap()
+        Keys::open(&Auth { keys, jwt: None, anonymous: Scopes::default() }, &FrontMetrics::default()).unwrap()
     }
 
     fn identify(keys: &Keys, pairs: &[(&'static str, &'static str)]) -> Result<String, Refusal> {
@@ -166,8 +199,9 @@ mod tests {
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let identity = keys.identify(&headers)?;
-        Ok(identity.holder.map_or("nobody".to_owned(), |(number, name)| format!("{number} {name}")))
+        // Nobody is asked where there is no issuer.
+        let identity = futures_util::FutureExt::now_or_never(keys.identify(&headers)).expect("an answer at once")?;
+        Ok(identity.holder.map_or("nobody".to_owned(), |(client, name)| format!("{client:?} {name}")))
     }
 
     #[test]
@@ -176,9 +210,9 @@ mod tests {
         let keys = keys(folder.path());
         for (headers, who) in [
             (&[][..], Ok("nobody")),
-            (&[("authorization", "Bearer key-of-the-dashboard-1")][..], Ok("0 dashboard")),
-            (&[("authorization", "bearer  key-of-the-dashboard-2 ")][..], Ok("0 dashboard")),
-            (&[("x-api-key", "key-of-the-operator-1")][..], Ok("1 operator")),
+            (&[("authorization", "Bearer key-of-the-dashboard-1")][..], Ok("Key(0) dashboard")),
+            (&[("authorization", "bearer  key-of-the-dashboard-2 ")][..], Ok("Key(0) dashboard")),
+            (&[("x-api-key", "key-of-the-operator-1")][..], Ok("Key(1) operator")),
             (&[("x-api-key", "key-of-the-operator-2")][..], Err(Refusal::Unauthorized)),
             (&[("x-api-key", "")][..], Err(Refusal::Unauthorized)),
             (&[("authorization", "key-of-the-operator-1")][..], Err(Refusal::Unauthorized)),

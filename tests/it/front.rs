@@ -2,6 +2,7 @@
 
 mod admission;
 mod api;
+mod jwt;
 mod limits;
 mod proxy;
 mod smuggling;

@@ -1,10 +1,11 @@
-//! Whom the front door lets in: keys from files, each with its scopes, and what anybody may do.
+//! Whom the front door lets in: keys from files, each with its scopes, who bears a token, and what anybody may do.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::front::jwt::{Jwt, RawJwt};
 use crate::config::front::routes::{Scope, Scopes};
 use crate::config::problems::{Complaints, Place, Problem, Problems};
 use crate::config::spanned::Spanned;
@@ -22,6 +23,8 @@ pub(super) struct RawAuth {
     /// Keys that are sent as `Authorization: Bearer …` or `X-API-Key: …`.
     #[serde(default)]
     keys: Vec<Spanned<RawKey>>,
+    /// Tokens that an identity provider signs, sent as `Authorization: Bearer …`.
+    jwt: Option<Spanned<RawJwt>>,
     /// What anybody may do who sends no key. Nothing unless it is written.
     #[serde(default)]
     anonymous: Vec<Scope>,
@@ -45,6 +48,8 @@ struct RawKey {
 pub struct Auth {
     /// Those who hold a key.
     pub keys: Vec<Key>,
+    /// Whose tokens hold.
+    pub jwt: Option<Jwt>,
     /// What everybody else may do.
     pub anonymous: Scopes,
 }
@@ -64,7 +69,7 @@ pub struct Key {
 
 impl RawAuth {
     pub(super) fn is_written(&self) -> bool {
-        !self.keys.is_empty() || !self.anonymous.is_empty()
+        !self.keys.is_empty() || self.jwt.is_some() || !self.anonymous.is_empty()
     }
 
     /// `is_plain` says that keys would cross the network as plain text.
@@ -72,10 +77,10 @@ impl RawAuth {
         let tell = |message: &str| Problem { place: listen.cloned(), path: "front.auth".to_owned(), message: message.to_owned() };
         if !self.is_written() {
             problems.error(tell(
-                "nobody could use the front door: give `keys`, or say with `anonymous: [read, …]` what anybody may do without one",
+                "nobody could use the front door: give `keys` or `jwt`, or say with `anonymous: [read, …]` what anybody may do without one",
             ));
         }
-        if is_plain && !self.keys.is_empty() {
+        if is_plain && !(self.keys.is_empty() && self.jwt.is_none()) {
             problems.warn(tell("the front door is not on loopback and has no `tls`: keys cross the network as plain text"));
         }
         let mut keys: Vec<Key> = Vec::new();
@@ -84,6 +89,9 @@ impl RawAuth {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             if value.name.is_empty() || value.name.len() > LONGEST_NAME || !value.name.bytes().all(is_plain) {
                 complaints.say(format!("`name` has 1 to {LONGEST_NAME} of letters, digits, -, _ and ."));
+            }
+            if self.jwt.is_some() && value.name == "jwt" {
+                complaints.say("`jwt` is the name under which the issuer of tokens is told of; choose another");
             }
             if keys.iter().any(|key| key.name == value.name) {
                 complaints.say(format!("there are two keys of the name `{}`; several keys of one holder stand in one file", value.name));
@@ -100,6 +108,7 @@ impl RawAuth {
         if keys.len() > MOST_KEYS {
             problems.error(tell(&format!("there are more than {MOST_KEYS} keys")));
         }
-        Auth { keys, anonymous: self.anonymous.into_iter().collect() }
+        let jwt = self.jwt.and_then(|jwt| RawJwt::validate(jwt, problems));
+        Auth { keys, jwt, anonymous: self.anonymous.into_iter().collect() }
     }
 }

@@ -101,6 +101,12 @@ impl Scopes {
         Self(self.0 | Self::bit(scope))
     }
 
+    /// With all of the others.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     /// Whether they permit what needs `scope`. Who may do everything may do this, too.
     #[must_use]
     pub fn permit(self, scope: Scope) -> bool {
