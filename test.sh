@@ -94,8 +94,13 @@ else
 fi
 BELLWETHER_MOTO=$(scripts/moto.sh)
 export BELLWETHER_MOTO
-BELLWETHER_AZURITE=$(scripts/azurite.sh)
-export BELLWETHER_AZURITE
+if BELLWETHER_AZURITE=$(scripts/azurite.sh); then
+  export BELLWETHER_AZURITE
+  echo "azurite: $BELLWETHER_AZURITE"
+else
+  unset BELLWETHER_AZURITE
+  echo "azurite: NOT HERE; archives in Azure are not tried"
+fi
 if BELLWETHER_MONGORESTORE=$(scripts/mongorestore.sh); then
   export BELLWETHER_MONGORESTORE
   echo "mongorestore: $BELLWETHER_MONGORESTORE"

@@ -46,9 +46,6 @@ need promtool prometheus "it checks the alert rules and the exposition, and a re
 need amtool prometheus-alertmanager "it checks the routes of alerts, and a real Alertmanager sends them"
 need curl curl "it scrapes the started sidecar"
 need python3 python3 "it fetches and unpacks mongod"
-if [[ -z ${BELLWETHER_AZURITE:-} ]]; then
-  need npm npm "it fetches Azurite, which stands in for Azure's storage"
-fi
 need faketime faketime "the wall clock jumps in a test"
 need ip iproute2 "a test has a network of its own"
 need nft nftables "packets are dropped and rejected in that network"
