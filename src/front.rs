@@ -14,6 +14,7 @@ mod headers;
 mod keys;
 mod metrics;
 mod path;
+mod processes;
 mod refusal;
 mod routes;
 mod starts;

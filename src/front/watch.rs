@@ -3,6 +3,7 @@
 //!
 //! Every front door watches; each step is one conditional update, so that it does not matter who comes first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch::Sender;
@@ -12,6 +13,7 @@ use crate::config::front::admission::Admission;
 use crate::front::admission::{Step, reconcile};
 use crate::front::claims::Claims;
 use crate::front::metrics::starts::StartMetrics;
+use crate::front::processes;
 use crate::store::mongodb::StoreError;
 
 /// Looks at claims and runs again and again.
@@ -58,7 +60,7 @@ impl Watch {
         let claims = self.claims.held().await?;
         let runs = self.claims.active().await?;
         self.metrics.show_claims(&claims);
-        let mut stale = 0;
+        let mut silent = BTreeSet::new();
         for step in reconcile(&claims, &runs, self.admission.stale_after) {
             match step {
                 Step::End { project, run } => self.claims.end(&project, &run).await?,
@@ -68,17 +70,29 @@ impl Watch {
                         tracing::info!(project, run, "a run that was not started here holds its project from now on");
                     }
                 }
-                Step::Stale { run } => {
-                    stale += 1;
-                    if self.admission.mark_failed && self.claims.mark_failed(&run, self.admission.stale_after).await? {
-                        self.metrics.marked_failed.inc();
-                        tracing::warn!(run, "a run was marked as failed: its agent has not stirred for longer than `stale_after`");
-                        stale -= 1;
-                    }
-                }
+                Step::Stale { run } => drop(silent.insert(run)),
+            }
+        }
+        let gone = without_process(silent).await;
+        let mut stale = i64::try_from(gone.len()).unwrap_or(i64::MAX);
+        for run in gone.iter().filter(|_| self.admission.mark_failed) {
+            if self.claims.mark_failed(run, self.admission.stale_after).await? {
+                self.metrics.marked_failed.inc();
+                tracing::warn!(run, "a run was marked as failed: its agent has not stirred for longer than `stale_after`, and is not to be seen");
+                stale -= 1;
             }
         }
         self.metrics.stale.set(stale);
         Ok(())
     }
+}
+
+/// Those of the runs whose agent is no process that can be seen from here. One that is there is stuck, and not gone.
+async fn without_process(silent: BTreeSet<String>) -> BTreeSet<String> {
+    if silent.is_empty() {
+        return silent;
+    }
+    let runs = silent.clone();
+    let living = tokio::task::spawn_blocking(move || processes::that_name(&runs)).await.unwrap_or_default();
+    silent.difference(&living).cloned().collect()
 }

@@ -1,5 +1,6 @@
 //! One run a project: real processes, a real MongoDB, and an API that starts runs as DecisionBox's does.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -198,10 +199,21 @@ async fn a_run_that_nobody_has_claimed_keeps_its_project_and_one_that_is_gone_is
     let run = ObjectId::new();
     let document = doc! { "_id": run, "project_id": PROJECT, "status": "running", "started_at": long_ago, "updated_at": long_ago };
     runs(&database).insert_one(document).await.unwrap();
-    let (door, address) = open(&mongod, &upstream, "  admission: { every: 1s }\n");
+    // A process that is told its run as DecisionBox's agent is, and lives.
+    let mut agent = Command::new("/bin/sh").args(["-c", "sleep 600", "agent", "--run-id", &run.to_hex()]).spawn().unwrap();
+    let (door, address) = open(&mongod, &upstream, "  admission: { every: 1s, mark_failed: true }\n");
     let (status, body) = start(&address, PROJECT).await;
     assert_eq!((status, body["data"]["run_id"].as_str()), (409, Some(run.to_hex().as_str())));
     assert_eq!(api.started.load(Ordering::SeqCst), 0);
+    eventually("it has looked", async || door.value("bellwether_front_watch_success").filter(|success| *success > 0.0)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let of_living = (door.value("bellwether_front_stale_runs"), door.value("bellwether_front_runs_marked_failed_total"));
+    assert_eq!(of_living, (Some(0.0), Some(0.0)), "an agent that is stuck is not gone");
+    drop(door.stop());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+
+    let (door, address) = open(&mongod, &upstream, "  admission: { every: 1s }\n");
     eventually("it is told", async || door.value("bellwether_front_stale_runs").filter(|stale| *stale > 0.0)).await;
     let state = async || runs(&database).find_one(doc! { "_id": run }).await.unwrap().unwrap();
     assert_eq!(state().await.get_str("status").ok(), Some("running"), "nobody has said that it may be marked");
