@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
@@ -25,7 +25,7 @@ use crate::config::front::routes::Scope;
 use crate::front::body::{AnswerBody, RequestBody, UpstreamBody};
 use crate::front::clients::{ClientId, Clients};
 use crate::front::cors::is_preflight;
-use crate::front::headers::{API_KEY, CLIENT, Origin, REQUEST_ID, prepare_answer, prepare_request, request_id, wants_websocket};
+use crate::front::headers::{CLIENT, Origin, REQUEST_ID, prepare_answer, prepare_request, request_id, wants_websocket};
 use crate::front::keys::{Identity, Keys};
 use crate::front::metrics::{FrontMetrics, RouteMetrics};
 use crate::front::path;
@@ -113,8 +113,8 @@ impl House {
         // The connection's own buffers hold what came over it, until they are used again.
         let is_last = found.scope == Scope::Secrets && self.embedded[found.template].is_some();
         let page = request.headers().get(ORIGIN).cloned();
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        let mut visit = Some(Box::new(Visit::new(Arc::clone(&self), id.clone(), method, uri, found.template, origin.client)));
+        let (method, path) = (request.method().clone(), request.uri().path());
+        let mut visit = Some(Box::new(Visit::new(Arc::clone(&self), id.clone(), method, path, found.template, origin.client)));
         let answer = self.admit(request, peer, origin, found, &mut visit).await;
         let mut response = answer.unwrap_or_else(|refusal| {
             if let Some(label) = refusal.label() {
@@ -282,8 +282,6 @@ impl House {
             headers.insert(HOST, host);
         }
         prepare_request(headers, &guest.origin, guest.peer, self.config.tls.is_some(), self.upstream.authority());
-        // The front door's keys are its own.
-        [AUTHORIZATION, API_KEY].iter().for_each(|name| drop(headers.remove(name)));
         if let Some(value) = guest.identity.holder.as_ref().and_then(|(_, name)| HeaderValue::from_str(name).ok()) {
             headers.insert(CLIENT, value);
         }

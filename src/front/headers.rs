@@ -3,11 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hyper::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use ipnet::IpNet;
 
 /// The id of a request, as clients send it and get it back.
@@ -22,40 +19,50 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What belongs to one connection (RFC 9110, 7.6.1), beside what `Connection` names.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// What some servers take for another method, path or address than the request has.
-const SPEAKS_FOR_OTHERS: [HeaderName; 9] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    FORWARDED,
-    CLIENT,
-];
+/// What some servers take for another method, path or address than the request has, what says where it comes from, and what is the
+/// front door's own: none of it is the client's to say.
+fn speaks_for_others(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-rewrite-url"
+            | "x-real-ip"
+            | "x-forwarded-port"
+            | "forwarded"
+            | "x-bellwether-client"
+            | "expect"
+    )
+}
+
+/// Where a request came from, as those say who are believed.
+fn tells_origin(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host")
+}
 
 /// What is said to browsers is the front door's: the API's own would let every page in.
-const CORS: [HeaderName; 6] = [
-    ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    ACCESS_CONTROL_ALLOW_HEADERS,
-    ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE,
-];
+fn is_cors(name: &HeaderName) -> bool {
+    name.as_str().strip_prefix("access-control-").is_some_and(|rest| {
+        matches!(rest, "allow-origin" | "allow-credentials" | "allow-headers" | "allow-methods" | "expose-headers" | "max-age")
+    })
+}
 
 /// Where a request comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,23 +98,22 @@ impl Origin {
     }
 }
 
-/// Takes away what belongs to the client's connection or speaks for others, and says where the request comes from.
+/// Takes away what belongs to the client's connection or speaks for others, the keys, which are the front door's own, and says
+/// where the request comes from.
 pub fn prepare_request(headers: &mut HeaderMap, origin: &Origin, peer: SocketAddr, is_tls: bool, authority: &HeaderValue) {
-    take_hop_by_hop(headers);
-    headers.remove(EXPECT);
-    SPEAKS_FOR_OTHERS.iter().for_each(|name| drop(headers.remove(name)));
+    take_named(headers);
+    let is_believed = origin.is_believed;
+    take(headers, |name| {
+        is_hop_by_hop(name) || speaks_for_others(name) || *name == AUTHORIZATION || *name == API_KEY || (!is_believed && tells_origin(name))
+    });
     let host = headers.insert(HOST, authority.clone());
-    let address = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
-    if !origin.is_believed {
-        [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST].iter().for_each(|name| drop(headers.remove(name)));
-    }
-    if let Ok(address) = address {
+    if let Ok(address) = HeaderValue::from_maybe_shared(Bytes::from(peer.ip().to_canonical().to_string())) {
         headers.append(FORWARDED_FOR, address);
     }
-    if !headers.contains_key(FORWARDED_PROTO) {
+    if !(is_believed && headers.contains_key(FORWARDED_PROTO)) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if is_tls { "https" } else { "http" }));
     }
-    if let Some(host) = host.filter(|_| !headers.contains_key(FORWARDED_HOST)) {
+    if let Some(host) = host.filter(|_| !(is_believed && headers.contains_key(FORWARDED_HOST))) {
         headers.insert(FORWARDED_HOST, host);
     }
     join_cookies(headers);
@@ -115,11 +121,12 @@ pub fn prepare_request(headers: &mut HeaderMap, origin: &Origin, peer: SocketAdd
 
 /// Takes away what belongs to the API's connection, and what it says to browsers.
 pub fn prepare_answer(headers: &mut HeaderMap) {
-    take_hop_by_hop(headers);
-    CORS.iter().for_each(|name| drop(headers.remove(name)));
+    take_named(headers);
+    take(headers, |name| is_hop_by_hop(name) || is_cors(name));
 }
 
-fn take_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes away what `Connection` names.
+fn take_named(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -130,7 +137,13 @@ fn take_hop_by_hop(headers: &mut HeaderMap) {
             .collect();
         named.iter().for_each(|name| drop(headers.remove(name)));
     }
-    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Takes away all whose names are such. A request has fewer headers than there are names to look for.
+fn take(headers: &mut HeaderMap, is_such: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_such(name)).cloned() {
+        headers.remove(name);
+    }
 }
 
 /// HTTP/2 may send cookies one by one; HTTP/1.1 has one header of them (RFC 9113, 8.2.3).
@@ -148,8 +161,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 pub fn request_id(headers: &HeaderMap, random: u128) -> HeaderValue {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let is_good = |value: &&HeaderValue| (1..=64).contains(&value.len()) && value.as_bytes().iter().all(is_plain);
-    let own = headers.get(REQUEST_ID).filter(is_good).cloned();
-    own.unwrap_or_else(|| HeaderValue::from_str(&format!("{random:032x}")).unwrap_or(HeaderValue::from_static("none")))
+    // A copy: the value itself would keep the buffer that the head came in.
+    let own = headers.get(REQUEST_ID).filter(is_good).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+    own.unwrap_or_else(|| HeaderValue::from_maybe_shared(Bytes::from(format!("{random:032x}"))).unwrap_or(HeaderValue::from_static("none")))
 }
 
 /// Whether a request asks for a WebSocket. No other protocol is changed to: `h2c` would get around everything here.

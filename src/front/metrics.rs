@@ -4,6 +4,7 @@
 pub mod starts;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hyper::{Method, StatusCode};
@@ -19,6 +20,11 @@ use crate::front::upstream::UpstreamFault;
 
 /// From a small answer out of memory to a test of a connection, which takes DecisionBox up to 90 s.
 const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 90.0];
+
+/// From here on, in seconds, each request is worth its id.
+const SLOW: f64 = 0.1;
+/// One in so many of the quicker ones gives its id.
+const EXEMPLAR_EVERY: u64 = 16;
 
 type RouteLabel = [(&'static str, String); 1];
 type RequestLabels = [(&'static str, String); 3];
@@ -52,6 +58,8 @@ pub struct RouteMetrics {
     requests: RwLock<HashMap<(&'static str, u16), Counter>>,
     family: Family<RequestLabels, Counter>,
     durations: Family<RouteLabel, Duration, fn() -> Duration>,
+    /// Requests that were answered quickly.
+    answered: AtomicU64,
     /// Made with the first request: most routes of an API are never asked for.
     duration: OnceLock<Duration>,
 }
@@ -109,6 +117,7 @@ impl FrontMetrics {
             requests: RwLock::default(),
             family: self.requests.clone(),
             durations: self.duration.clone(),
+            answered: AtomicU64::new(0),
             duration: OnceLock::new(),
         };
         routes.templates().iter().map(of_route).collect()
@@ -152,7 +161,13 @@ impl RouteMetrics {
     /// How long it took, and the id of the request.
     pub fn took(&self, seconds: f64, id: &str) {
         let make = || self.durations.get_or_create(&[("route", self.template.to_string())]).clone();
-        self.duration.get_or_init(make).observe(seconds, Some([("request_id", id.to_owned())]), None);
+        let exemplar = self.wants_exemplar(seconds).then(|| [("request_id", id.to_owned())]);
+        self.duration.get_or_init(make).observe(seconds, exemplar, None);
+    }
+
+    /// A slow request is what is looked for; of the others some are enough.
+    fn wants_exemplar(&self, seconds: f64) -> bool {
+        seconds >= SLOW || self.answered.fetch_add(1, Ordering::Relaxed).is_multiple_of(EXEMPLAR_EVERY)
     }
 
     /// The template of the route.

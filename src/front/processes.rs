@@ -13,7 +13,8 @@ pub fn that_name(runs: &BTreeSet<String>) -> BTreeSet<String> {
     let Ok(processes) = fs::read_dir("/proc") else { return BTreeSet::new() };
     let is_process = |name: &OsStr| name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     // One that has ended meanwhile, or has ended and was not waited for, has no arguments.
-    let arguments = processes.flatten().filter(|entry| is_process(&entry.file_name())).filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let arguments =
+        processes.flatten().filter(|entry| is_process(&entry.file_name())).filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     arguments.flat_map(|arguments| named(&arguments, runs)).collect()
 }
 
@@ -31,9 +32,9 @@ mod tests {
     fn a_run_is_named_by_a_whole_argument() {
         let runs: BTreeSet<String> = ["69d0f3a1c2b4e5f60718293a".to_owned()].into();
         let found = |arguments: &[u8]| !named(arguments, &runs).is_empty();
-        assert!(found(b"decisionbox-agent\0--run-id\069d0f3a1c2b4e5f60718293a\0"));
+        assert!(found(b"decisionbox-agent\0--run-id\x0069d0f3a1c2b4e5f60718293a\0"));
         assert!(found(b"decisionbox-agent\0--run-id=69d0f3a1c2b4e5f60718293a\0"));
-        assert!(!found(b"decisionbox-agent\0--run-id\069d0f3a1c2b4e5f60718293a0\0"));
+        assert!(!found(b"decisionbox-agent\0--run-id\x0069d0f3a1c2b4e5f60718293a0\0"));
         assert!(!found(b"") && !found(b"\xff\0"));
         assert!(that_name(&runs).is_empty());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::HeaderValue;
-use hyper::{Method, StatusCode, Uri};
+use hyper::{Method, StatusCode};
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::front::clients::ClientId;
@@ -22,7 +22,8 @@ pub struct Visit {
     arrived: Instant,
     id: HeaderValue,
     method: Method,
-    uri: Uri,
+    /// A copy: the address itself would keep the buffer that the head came in, for as long as the answer takes.
+    path: Box<str>,
     template: usize,
     status: StatusCode,
     sent: usize,
@@ -43,11 +44,12 @@ pub struct Visit {
 impl Visit {
     /// A request that has just come.
     #[must_use]
-    pub fn new(house: Arc<House>, id: HeaderValue, method: Method, uri: Uri, template: usize, address: IpAddr) -> Self {
+    pub fn new(house: Arc<House>, id: HeaderValue, method: Method, path: &str, template: usize, address: IpAddr) -> Self {
         house.metrics.in_flight.inc();
         let status = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or_default();
         let (arrived, sent, place, holder, refused) = (Instant::now(), 0, None, None, None);
-        Self { house, arrived, id, method, uri, template, status, sent, place, address, holder, refused, is_stream: false }
+        let path = path.into();
+        Self { house, arrived, id, method, path, template, status, sent, place, address, holder, refused, is_stream: false }
     }
 
     /// It takes up a place among the clients until its end.
@@ -89,7 +91,7 @@ impl Visit {
             request_id = id,
             method = self.method.as_str(),
             route = self.house.routes_metrics[self.template].template(),
-            path = self.uri.path(),
+            path = &*self.path,
             status = self.status.as_u16(),
             duration_ms = seconds * 1000.0,
             bytes = self.sent,

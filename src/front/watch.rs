@@ -78,7 +78,10 @@ impl Watch {
         for run in gone.iter().filter(|_| self.admission.mark_failed) {
             if self.claims.mark_failed(run, self.admission.stale_after).await? {
                 self.metrics.marked_failed.inc();
-                tracing::warn!(run, "a run was marked as failed: its agent has not stirred for longer than `stale_after`, and is not to be seen");
+                tracing::warn!(
+                    run,
+                    "a run was marked as failed: its agent has not stirred for longer than `stale_after`, and is not to be seen"
+                );
                 stale -= 1;
             }
         }

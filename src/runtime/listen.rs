@@ -141,7 +141,7 @@ fn acceptor(certificate: &Certificate, http2: bool) -> TlsAcceptor {
 
 fn http(bounds: Bounds) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(bounds.head_bytes);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(bounds.head_bytes).writev(false);
     http.http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))

@@ -118,7 +118,7 @@ impl Pool {
     }
 
     async fn begin<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) -> Result<Connection, UpstreamFault> {
-        let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamFault::Reset)?;
+        let (sender, connection) = Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamFault::Reset)?;
         let open = self.metrics.upstream_connections.clone();
         open.inc();
         #[expect(clippy::disallowed_methods, reason = "lives no longer than its connection, which ends when nobody holds it")]
