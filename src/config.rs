@@ -233,6 +233,9 @@ fn build(
         Some(mut config) => {
             config.health.take_fingerprints(fingerprint::of_checks(&node));
             config.storage = StorageAccess::of(environment);
+            if let services::Provider::Cloud(cloud) = &mut config.services.secrets.provider {
+                cloud.take_access(&config.storage);
+            }
             Ok(Config { warnings, fingerprints: Fingerprints { file: text, sections: fingerprint::of_sections(&node) }, ..config })
         }
         None => Err(ConfigError::default()),

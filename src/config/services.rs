@@ -5,11 +5,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::problems::{Complaints, Problems};
+use crate::config::problems::{Complaints, Place, Problems};
 use crate::config::spanned::Spanned;
+use crate::config::storage::StorageAccess;
 use crate::config::values::{HumanDuration, HumanSize, OrderedMap};
 use crate::secret::Secret;
 
@@ -51,6 +53,12 @@ struct RawSecretsService {
     provider: RawProvider,
     /// The folder of `provider: file`, with one file a secret: `/run/secrets` unless set.
     folder: Option<Spanned<PathBuf>>,
+    /// The region of `provider: aws`: AWS_REGION or us-east-1 unless set.
+    region: Option<Spanned<String>>,
+    /// The project of `provider: gcp`.
+    project: Option<Spanned<String>>,
+    /// Where the cloud's service is, if not at its own address.
+    endpoint: Option<Spanned<String>>,
     /// The installation: `decisionbox` unless set.
     namespace: Option<Spanned<String>>,
     /// Starts without `secrets.key`, and then stores values as they are.
@@ -58,13 +66,15 @@ struct RawSecretsService {
     allow_plaintext: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "SecretsProvider")]
 enum RawProvider {
     #[default]
     MongoDb,
     File,
+    Aws,
+    Gcp,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -102,7 +112,7 @@ pub struct Services {
 }
 
 /// How the secrets are kept.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct SecretsService {
     /// Where.
     pub provider: Provider,
@@ -113,12 +123,37 @@ pub struct SecretsService {
 }
 
 /// Where values are.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Provider {
     /// In the application's collection.
     MongoDb,
     /// In files of a folder, which are only read.
     File(PathBuf),
+    /// In a cloud's own service.
+    Cloud(CloudSecrets),
+}
+
+/// A cloud's service for secrets, and what opens it.
+#[derive(Clone, Debug)]
+pub enum CloudSecrets {
+    /// Amazon's Secrets Manager.
+    Aws {
+        /// The region; that of the environment where there is none.
+        region: Option<String>,
+        /// Where the service is, if not at its own address.
+        endpoint: Option<Url>,
+        /// The variables of Amazon's clients.
+        access: StorageAccess,
+    },
+    /// Google's Secret Manager.
+    Gcp {
+        /// The project.
+        project: String,
+        /// Where the service is, if not at its own address.
+        endpoint: Option<Url>,
+        /// The variables of Google's clients.
+        access: StorageAccess,
+    },
 }
 
 /// How agents are run.
@@ -163,14 +198,33 @@ impl RawServices {
 
 impl RawSecretsService {
     fn validate(self, problems: &mut Problems) -> SecretsService {
-        let folder_place = self.folder.as_ref().and_then(|folder| folder.place.clone());
-        let provider = match (self.provider, self.folder) {
-            (RawProvider::MongoDb, None) => Provider::MongoDb,
-            (RawProvider::MongoDb, Some(_)) => {
-                Complaints::new(folder_place, "services.secrets.folder".to_owned(), problems).say("`folder` is for `provider: file`");
-                Provider::MongoDb
+        let mut only = |key: &str, place: Option<Place>, given: bool, fits: bool, whose: &str| {
+            if given && !fits {
+                Complaints::new(place, format!("services.secrets.{key}"), problems).say(format!("`{key}` is for {whose}"));
             }
-            (RawProvider::File, folder) => Provider::File(folder.map_or_else(|| PathBuf::from("/run/secrets"), |folder| folder.value)),
+        };
+        let place = |text: &Option<Spanned<String>>| text.as_ref().and_then(|text| text.place.clone());
+        let folder_place = self.folder.as_ref().and_then(|folder| folder.place.clone());
+        let (is_aws, is_gcp) = (self.provider == RawProvider::Aws, self.provider == RawProvider::Gcp);
+        only("folder", folder_place, self.folder.is_some(), self.provider == RawProvider::File, "`provider: file`");
+        only("region", place(&self.region), self.region.is_some(), is_aws, "`provider: aws`");
+        only("project", place(&self.project), self.project.is_some(), is_gcp, "`provider: gcp`");
+        only("endpoint", place(&self.endpoint), self.endpoint.is_some(), is_aws || is_gcp, "`provider: aws` and `provider: gcp`");
+        let endpoint = self.endpoint.and_then(|endpoint| read_endpoint(endpoint, problems));
+        let access = StorageAccess::default();
+        let provider = match self.provider {
+            RawProvider::MongoDb => Provider::MongoDb,
+            RawProvider::File => Provider::File(self.folder.map_or_else(|| PathBuf::from("/run/secrets"), |folder| folder.value)),
+            RawProvider::Aws => Provider::Cloud(CloudSecrets::Aws { region: self.region.map(|region| region.value), endpoint, access }),
+            RawProvider::Gcp => {
+                let project = self.project.map(|project| project.value).unwrap_or_default();
+                let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':' | b'.');
+                if project.is_empty() || !project.bytes().all(is_id) {
+                    Complaints::new(None, "services.secrets.project".to_owned(), problems)
+                        .say("`provider: gcp` needs the id of its `project`");
+                }
+                Provider::Cloud(CloudSecrets::Gcp { project, endpoint, access })
+            }
         };
         let (place, namespace) = self.namespace.map_or((None, "decisionbox".to_owned()), |namespace| (namespace.place, namespace.value));
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -179,6 +233,27 @@ impl RawSecretsService {
                 .say("a namespace has 1 to 64 letters, digits, `-`, `_` or `.`");
         }
         SecretsService { provider, namespace, allow_plaintext: self.allow_plaintext }
+    }
+}
+
+/// Secrets go there: in plain text to nobody but this machine.
+fn read_endpoint(endpoint: Spanned<String>, problems: &mut Problems) -> Option<Url> {
+    let is_loopback = |url: &Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let url = Url::parse(&endpoint.value).ok().filter(|url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(url));
+    if url.is_none() {
+        Complaints::new(endpoint.place, "services.secrets.endpoint".to_owned(), problems)
+            .say("an address with https; http on loopback alone");
+    }
+    url
+}
+
+// === impl CloudSecrets ===
+
+impl CloudSecrets {
+    /// Gives it what opens it.
+    pub(super) fn take_access(&mut self, with: &StorageAccess) {
+        let (Self::Aws { access, .. } | Self::Gcp { access, .. }) = self;
+        *access = with.clone();
     }
 }
 

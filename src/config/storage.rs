@@ -1,5 +1,7 @@
 //! What opens object storage: the variables that its clients know. Read once, with the configuration.
 
+use std::str::FromStr;
+
 use crate::config::environment::Environment;
 use crate::secret::Secret;
 
@@ -22,8 +24,31 @@ impl StorageAccess {
         Self(variables)
     }
 
+    /// The options of a client that are set, by the beginning of their names. `NAME_FILE` goes before `NAME`.
+    ///
+    /// # Errors
+    /// When a file that a variable names cannot be read.
+    pub fn options<Key: FromStr>(&self, prefix: &str) -> Result<Vec<(Key, String)>, String> {
+        let mut found = Vec::new();
+        for (name, value) in self.variables().filter(|(name, _)| name.starts_with(prefix)) {
+            if let Ok(key) = name.to_ascii_lowercase().parse() {
+                found.push((key, value.expose().to_owned()));
+            }
+        }
+        // Later ones win.
+        for (name, path) in self.variables().filter(|(name, _)| name.starts_with(prefix)) {
+            let known = name.strip_suffix("_FILE").and_then(|name| name.to_ascii_lowercase().parse().ok());
+            if let Some(key) = known {
+                let content = std::fs::read_to_string(path.expose())
+                    .map_err(|error| format!("the file that {name} names cannot be read: {error}"))?;
+                found.push((key, content.trim_end_matches(['\n', '\r']).to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
     /// The variables, by name.
-    pub fn variables(&self) -> impl Iterator<Item = (&str, &Secret)> {
+    fn variables(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod cipher;
+mod cloud;
 mod folder;
 mod held;
 mod mask;

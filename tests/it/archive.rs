@@ -315,7 +315,7 @@ async fn moto_takes_archives_as_our_own_bucket_does() {
     child.wait().unwrap();
 }
 
-fn cached_moto() -> Option<PathBuf> {
+pub fn cached_moto() -> Option<PathBuf> {
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/moto/bin/moto_server")).filter(|path| path.is_file())
 }
 

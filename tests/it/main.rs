@@ -52,6 +52,7 @@ mod retention_run;
 mod retention_ttl;
 mod runs_service;
 mod secrets;
+mod secrets_clouds;
 mod secrets_service;
 mod served;
 mod services_live;

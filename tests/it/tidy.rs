@@ -93,6 +93,7 @@ const PURE: &[&str] = &[
     "retention/local/report.rs",
     "retention/outcome.rs",
     "retention/pace.rs",
+    "front/keys/jwt.rs",
     "retention/plan.rs",
     "retention/shape.rs",
     "retention/table/plan.rs",

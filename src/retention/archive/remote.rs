@@ -1,7 +1,6 @@
 //! Archives in a bucket. A write is done when the storage has answered.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,21 +61,21 @@ impl Remote {
             "s3" => {
                 // Options of the client, such as AWS_ALLOW_HTTP, are taken by `with_config`: it must come later.
                 let mut builder = AmazonS3Builder::new().with_url(bucket).with_client_options(client).with_retry(retry);
-                for (key, value) in options::<AmazonS3ConfigKey>(access, "AWS_")? {
+                for (key, value) in access.options::<AmazonS3ConfigKey>("AWS_")? {
                     builder = builder.with_config(key, value);
                 }
                 Arc::new(builder.build().map_err(|error| problem(&error))?)
             }
             "gs" => {
                 let mut builder = GoogleCloudStorageBuilder::new().with_url(bucket).with_client_options(client).with_retry(retry);
-                for (key, value) in options::<GoogleConfigKey>(access, "GOOGLE_")? {
+                for (key, value) in access.options::<GoogleConfigKey>("GOOGLE_")? {
                     builder = builder.with_config(key, value);
                 }
                 Arc::new(builder.build().map_err(|error| problem(&error))?)
             }
             _ => {
                 let mut builder = MicrosoftAzureBuilder::new().with_url(bucket).with_client_options(client).with_retry(retry);
-                for (key, value) in options::<AzureConfigKey>(access, "AZURE_")? {
+                for (key, value) in access.options::<AzureConfigKey>("AZURE_")? {
                     builder = builder.with_config(key, value);
                 }
                 Arc::new(builder.build().map_err(|error| problem(&error))?)
@@ -128,26 +127,6 @@ impl Remote {
         let whole = format!("{}/{key}", self.folder);
         Path::parse(whole.trim_matches('/')).map_err(|_| RemoteFault::Missing)
     }
-}
-
-/// The variables that a client knows. `NAME_FILE` goes before `NAME`.
-fn options<Key: FromStr>(access: &StorageAccess, prefix: &str) -> Result<Vec<(Key, String)>, String> {
-    let mut found = Vec::new();
-    for (name, value) in access.variables().filter(|(name, _)| name.starts_with(prefix)) {
-        if let Ok(key) = name.to_ascii_lowercase().parse() {
-            found.push((key, value.expose().to_owned()));
-        }
-    }
-    // Later ones win.
-    for (name, path) in access.variables().filter(|(name, _)| name.starts_with(prefix)) {
-        let known = name.strip_suffix("_FILE").and_then(|name| name.to_ascii_lowercase().parse().ok());
-        if let Some(key) = known {
-            let content =
-                std::fs::read_to_string(path.expose()).map_err(|error| format!("the file that {name} names cannot be read: {error}"))?;
-            found.push((key, content.trim_end_matches(['\n', '\r']).to_owned()));
-        }
-    }
-    Ok(found)
 }
 
 fn hint(scheme: &str) -> &'static str {

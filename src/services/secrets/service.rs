@@ -29,6 +29,7 @@ use crate::metrics::Registry;
 use crate::runtime::caller::Caller;
 use crate::services::answer::{self, Refusal};
 use crate::services::projects::Projects;
+use crate::services::secrets::cloud::{Cloud, CloudFault};
 use crate::services::secrets::folder::Folder;
 use crate::services::secrets::held::Held;
 use crate::services::secrets::mask::mask;
@@ -55,6 +56,9 @@ pub enum SecretsServiceError {
     /// There is nowhere to store them.
     #[error("the secrets service stores in `stores.mongodb`, which is not there; or choose `services.secrets.provider: file`")]
     NoStore,
+    /// The cloud's service cannot be used.
+    #[error("the secrets service cannot use the service of the cloud: {0}")]
+    Cloud(String),
 }
 
 /// What the handlers work with.
@@ -71,6 +75,7 @@ struct Service {
 enum Kept {
     Vault { vault: Vault, keyring: Keyring, unique: OnceCell<()> },
     Folder(Folder),
+    Cloud(Cloud),
 }
 
 /// A body.
@@ -97,6 +102,7 @@ pub fn router(
 ) -> Result<Router, SecretsServiceError> {
     let mongo = |store| Arc::new(Mongo::new(store, Purpose::Secrets));
     let kept = match &settings.provider {
+        Provider::Cloud(cloud) => Kept::Cloud(Cloud::open(cloud, &settings.namespace).map_err(SecretsServiceError::Cloud)?),
         Provider::File(path) => Kept::Folder(Folder::new(path.clone(), settings.namespace.clone())),
         Provider::MongoDb => {
             let keyring = Keyring::new(secrets.key.as_ref(), &secrets.previous_keys);
@@ -179,6 +185,7 @@ impl Service {
                     Refusal::unavailable("the secrets could not be listed: their folder cannot be read")
                 })?
             }
+            Kept::Cloud(cloud) => cloud.list(project).await.map_err(|fault| refused("the secrets could not be listed", fault))?,
         };
         Ok(held.iter().map(Held::shown).collect())
     }
@@ -188,10 +195,10 @@ impl Service {
             let message = format!("the name of a secret has at most {LONGEST_KEY} bytes, and no control characters");
             return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
         }
-        let Kept::Vault { vault, keyring, unique } = &self.kept else {
+        if let Kept::Folder(_) = &self.kept {
             let message = "secrets are files of a folder here and can only be read: change them where they are mounted from";
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message));
-        };
+        }
         let (parts, body) = request.into_parts();
         let caller = Caller::of(&parts.extensions);
         let value = {
@@ -202,26 +209,44 @@ impl Service {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "value is required"));
         }
         self.check_project(&project).await?;
-        let encrypted = keyring.can_seal();
-        let stored = if encrypted { keyring.seal(value.as_bytes()).map_err(SecretsError::from) } else { Ok(value.to_string()) };
         let now = Now::read().wall;
-        let stored = match stored {
-            Ok(stored) => {
-                unique.get_or_init(|| make_unique(vault)).await;
-                let (namespace, now) = (self.namespace.as_str(), now.as_millisecond());
-                vault.set(New { namespace, project: &project, key: &key, value: stored, encrypted, now }).await
+        let stored = match &self.kept {
+            Kept::Vault { vault, keyring, unique } => {
+                let stored = self.seal_and_store(vault, keyring, unique, (&project, &key, &value), now).await;
+                stored.map_err(|error| failed("the secret could not be stored; whether it was is not known", &error))
             }
-            Err(error) => Err(error),
+            Kept::Cloud(cloud) => {
+                let stored = cloud.set(&project, &key, &value).await.map(|()| true);
+                stored.map_err(|fault| refused("the secret could not be stored; whether it was is not known", fault))
+            }
+            Kept::Folder(_) => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "secrets are files of a folder here")),
         };
         let outcome = if stored.is_ok() { "saved" } else { "failed" };
         let namespace = self.namespace.clone();
         self.trail.write(Entry { time: now, caller, namespace, project, key: key.clone(), outcome }).await;
-        stored.map_err(|error| failed("the secret could not be stored; whether it was is not known", &error))?;
+        let encrypted = stored?;
         let mut saved = json!({ "key": key, "masked": mask(value.as_bytes()), "status": "saved" });
         if let Some(saved) = saved.as_object_mut().filter(|_| !encrypted) {
             saved.insert("warning".to_owned(), "stored without encryption".into());
         }
         Ok(saved)
+    }
+
+    /// Stores a value of a project under its name. Whether it is encrypted there.
+    async fn seal_and_store(
+        &self,
+        vault: &Vault,
+        keyring: &Keyring,
+        unique: &OnceCell<()>,
+        (project, key, value): (&str, &str, &Zeroizing<String>),
+        now: jiff::Timestamp,
+    ) -> Result<bool, SecretsError> {
+        let encrypted = keyring.can_seal();
+        let stored = if encrypted { keyring.seal(value.as_bytes())? } else { value.to_string() };
+        unique.get_or_init(|| make_unique(vault)).await;
+        let (namespace, now) = (self.namespace.as_str(), now.as_millisecond());
+        vault.set(New { namespace, project, key, value: stored, encrypted, now }).await?;
+        Ok(encrypted)
     }
 
     async fn check_project(&self, project: &str) -> Result<(), Refusal> {
@@ -241,6 +266,14 @@ async fn make_unique(vault: &Vault) {
 
 fn failed(what: &str, error: &SecretsError) -> Refusal {
     tracing::warn!(error = chain(error), "{what}");
+    Refusal::unavailable(what)
+}
+
+fn refused(what: &str, fault: CloudFault) -> Refusal {
+    if fault == CloudFault::Name {
+        return Refusal::new(StatusCode::BAD_REQUEST, "the name of a secret or a project holds what the cloud's service does not take");
+    }
+    tracing::warn!(%fault, "{what}");
     Refusal::unavailable(what)
 }
 
