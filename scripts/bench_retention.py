@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures retention against a bare deleteMany: bench_retention.py BELLWETHER MONGOD [speed|reader|memory|plan ...]
+"""Measures retention against a bare deleteMany: bench_retention.py BELLWETHER MONGOD [speed|reader|memory|plan|backlog ...]
 
 Needs pymongo (`pip install pymongo`). On a standalone server and on a replica set of one member, always with the same
 documents within one run:
@@ -10,6 +10,8 @@ reader  p95 of an application that reads and writes the same collection, alone a
         after a batch (throttle.pause) and the documents of one (throttle.batch); with the documents/s of the run
 memory  peak RSS of a run over a small and a large backlog
 plan    how long a plan of 1,000,000 documents takes, by index
+backlog ten million small documents under load, only where it is asked for (it takes ten minutes): p95 of the application, peak
+        RSS, and what a run does that follows one that was killed
 
 The figures are for reading, not for passing: on a shared machine they vary. All processes share the cores.
 """
@@ -38,6 +40,8 @@ BATCH = 500
 SHAPES = {"discoveries with children": 10_000, "discoveries": 20_000, "small": 40_000}
 BACKLOGS = (10_000, 200_000)
 PLANNED = 1_000_000
+BACKLOG = 10_000_000
+BACKLOG_SECONDS = 90
 READER_SECONDS = 8
 READER_ROUNDS = 3
 THROTTLES = ((1.0, 500), (4.0, 500), (9.0, 500), (19.0, 500), (9.0, 100), (19.0, 100))
@@ -54,7 +58,7 @@ def main():
     binary, mongod, *wanted = sys.argv[1:]
     for part in wanted or ["speed", "reader", "memory", "plan"]:
         for is_set in (False, True):
-            if part in ("memory", "plan") and is_set:
+            if part in ("memory", "plan", "backlog") and is_set:
                 continue
             with server(mongod, is_set) as (process, uri, folder):
                 print(f"{part}, {'replica set of one' if is_set else 'standalone'}", flush=True)
@@ -154,16 +158,17 @@ def apply(binary, uri, folder, has_children, pause):
 
 
 @contextlib.contextmanager
-def run(binary, uri, folder, has_children, pause, *command, batch=BATCH):
+def run(binary, uri, folder, has_children, pause, *command, batch=BATCH, archive=None):
     config = folder / "bellwether.yaml"
     children = ", ".join(f"{{ collection: {name}, field: discovery_id, id: objectid_hex }}" for name in CHILDREN)
-    with tempfile.TemporaryDirectory(prefix="bellwether-archive-", dir=folder) as archive:
+    with tempfile.TemporaryDirectory(prefix="bellwether-archive-", dir=folder) as own:
+        archive = archive or own
         config.write_text(
             f"""stores: {{ mongodb: {{ uri: "{uri}", database: app }} }}
 retention:
   mode: enforce
   archive: file://{archive}
-  guards: {{ max_fraction: 1.0, max_documents: 10000000 }}
+  guards: {{ max_fraction: 1.0, max_documents: {BACKLOG} }}
   throttle: {{ pause: {pause}, batch: {batch} }}
   policies:
     - name: discoveries
@@ -211,12 +216,12 @@ def told(name, found, more=""):
     print(f"    {name:20} {len(found)} reads, p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms   {more}", flush=True)
 
 
-def latencies(uri, ids, running=None):
+def latencies(uri, ids, running=None, seconds=READER_SECONDS):
     """Reads documents one by one, two hundred a second, and writes one after each fourth, for some seconds and as long as the run
     goes on."""
     found = []
     with pymongo.MongoClient(uri) as client:
-        end = time.monotonic() + READER_SECONDS
+        end = time.monotonic() + seconds
         while time.monotonic() < end and (running is None or running.poll() is None):
             began = time.monotonic()
             client.app.discoveries.find_one({"_id": random.choice(ids)})
@@ -238,9 +243,7 @@ def peak(binary, _process, uri, folder):
                 reader_thread.start()
                 highest = 0.0
                 while running.poll() is None:
-                    with contextlib.suppress(OSError, KeyError, IndexError, StopIteration):
-                        text = pathlib.Path(f"/proc/{running.pid}/status").read_text()
-                        highest = max(highest, next(int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmHWM")))
+                    highest = max(highest, peak_rss(running))
                     time.sleep(0.02)
                 reader_thread.join()
                 seen.append(highest)
@@ -248,6 +251,44 @@ def peak(binary, _process, uri, folder):
                 print(f"    {documents} documents with children: peak RSS {highest:.1f} MiB, exit {running.returncode}, "
                       f"{left} left, {time.monotonic() - began:.1f} s", flush=True)
         print(f"    growth {seen[1] - seen[0]:+.1f} MiB")
+
+
+def peak_rss(running):
+    """MiB; 0 where the process is gone."""
+    with contextlib.suppress(OSError, IndexError, StopIteration):
+        text = pathlib.Path(f"/proc/{running.pid}/status").read_text()
+        return next(int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmHWM"))
+    return 0.0
+
+
+def backlog(binary, _process, uri, folder):
+    with pymongo.MongoClient(uri) as client:
+        began = time.monotonic()
+        documents = client.app.discoveries
+        for first in range(0, BACKLOG, 20_000):
+            documents.insert_many([document("small", number, OLD) for number in range(first, first + 20_000)], ordered=False)
+        young = documents.insert_many([document("small", number, NOW) for number in range(5_000)]).inserted_ids
+        documents.create_index("created_at")
+        client.admin.command("fsync")
+        print(f"    {BACKLOG} documents are there after {time.monotonic() - began:.0f} s", flush=True)
+        alone = latencies(uri, young, seconds=BACKLOG_SECONDS)
+        told("alone", alone)
+        archive = folder / "archive"
+        archive.mkdir()
+        for what in ("a run that is killed", "the one that follows"):
+            # From the collection's own count: counting ten million by index would be the load.
+            before = documents.estimated_document_count()
+            with run(binary, uri, folder, False, DEFAULT_PAUSE, archive=archive) as (running, began):
+                while documents.estimated_document_count() == before and running.poll() is None:
+                    time.sleep(0.1)
+                first = time.monotonic() - began
+                found = latencies(uri, young, running, BACKLOG_SECONDS)
+                highest, took = peak_rss(running), time.monotonic() - began - first
+                running.kill()
+            gone = before + len(found) // 4 - documents.estimated_document_count()
+            more = (part_of(sorted(found), 0.95) / part_of(sorted(alone), 0.95) - 1) * 100
+            told(what, found, f"p95 {more:+.1f} %, {gone} gone, {gone / took:.0f} documents/s, the first after {first:.0f} s; peak RSS {highest:.1f} MiB")
+        print(f"    {documents.count_documents({'created_at': {'$gte': CUTOFF}}) >= len(young)}: what is young is all there", flush=True)
 
 
 def planning(binary, _process, uri, folder):
@@ -302,7 +343,7 @@ def renew(client, has_children):
     client.admin.command("fsync")
 
 
-PARTS = {"speed": speed, "reader": reader, "memory": peak, "plan": planning}
+PARTS = {"speed": speed, "reader": reader, "memory": peak, "plan": planning, "backlog": backlog}
 
 if __name__ == "__main__":
     main()

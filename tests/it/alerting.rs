@@ -7,6 +7,7 @@
 //! suffers from.
 
 mod compress;
+mod front_door;
 mod own_trouble;
 mod panels;
 pub mod servers;

@@ -5,13 +5,15 @@ use crate::observability::dashboard::{DASHBOARDS, dashboard, legend_labels, list
 
 /// Panels that are empty while all components are up: where no check looks at a certificate, no backup is watched, and
 /// no policy has been run, planned or stopped yet.
-const EMPTY: [&str; 10] = [
+const EMPTY: [&str; 11] = [
     "Time until certificates end",
     "Backups that are not good",
     "Size of the newest backup",
     "Collections in no backup",
     "Time beyond the greatest age",
     "Policies in trouble",
+    // Of its two queries one is for policies on tables and files.
+    "Time since a start was due",
     "Past its time",
     "Ends of runs",
     "Would go",
@@ -20,21 +22,41 @@ const EMPTY: [&str; 10] = [
 /// What takes how long when it does not happen.
 const EMPTY_IN_TROUBLE: [&str; 1] = ["Duration of the exploration"];
 
+/// The row that is empty where no front door is open.
+const FRONT_DOOR: &str = "Front door";
+
 /// What is wrong with the panels at this moment.
 pub async fn problems(stack: &Stack, healthy: bool) -> Vec<String> {
-    let mut problems = Vec::new();
+    let may_be_empty =
+        |row: &str, title: &str| row == FRONT_DOOR || EMPTY.contains(&title) || !healthy && EMPTY_IN_TROUBLE.contains(&title);
+    problems_of(stack, |_| true, may_be_empty).await
+}
+
+/// What is wrong with those of the front door, where one is open.
+pub async fn problems_of_the_front_door(stack: &Stack) -> Vec<String> {
+    problems_of(stack, |row| row == FRONT_DOOR, |_, _| false).await
+}
+
+async fn problems_of(stack: &Stack, is_wanted: impl Fn(&str) -> bool, may_be_empty: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let (mut problems, mut looked) = (Vec::new(), 0);
     for name in DASHBOARDS {
         let dashboard = dashboard(name);
-        for panel in list(&dashboard, "/panels").iter().filter(|panel| panel["type"] != "row") {
+        let mut row = "";
+        for panel in list(&dashboard, "/panels") {
             let title = text(panel, "/title");
-            let may_be_empty = EMPTY.contains(&title) || !healthy && EMPTY_IN_TROUBLE.contains(&title);
-            for target in list(panel, "/targets") {
-                if let Some(problem) = problem(stack, target, may_be_empty).await {
-                    problems.push(format!("{name}: {title}: {}: {problem}", text(target, "/expr")));
+            if panel["type"] == "row" {
+                row = title;
+            } else if is_wanted(row) {
+                looked += 1;
+                for target in list(panel, "/targets") {
+                    if let Some(problem) = problem(stack, target, may_be_empty(row, title)).await {
+                        problems.push(format!("{name}: {title}: {}: {problem}", text(target, "/expr")));
+                    }
                 }
             }
         }
     }
+    assert!(looked > 0);
     problems
 }
 
