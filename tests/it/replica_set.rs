@@ -53,6 +53,17 @@ impl ReplicaSet {
         set
     }
 
+    /// From now on a member is primary although it is slow: for tests of something else than elections.
+    pub async fn keep_its_primary(&self) {
+        let primary = self.members()[self.primary().await].admin().await;
+        let mut config = primary.run_command(doc! { "replSetGetConfig": 1 }).await.expect("a configuration");
+        let config = config.get_document_mut("config").expect("a configuration");
+        let version = config.get_i32("version").expect("a version");
+        config.insert("version", version + 1);
+        config.get_document_mut("settings").expect("settings").insert("electionTimeoutMillis", 60_000);
+        primary.run_command(doc! { "replSetReconfig": config.clone() }).await.expect("a new configuration");
+    }
+
     /// All members, the first one first.
     pub fn members(&self) -> Vec<&Mongod> {
         std::iter::once(&self.bench.server).chain(&self.others).collect()
