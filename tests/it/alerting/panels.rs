@@ -22,19 +22,19 @@ const EMPTY: [&str; 11] = [
 /// What takes how long when it does not happen.
 const EMPTY_IN_TROUBLE: [&str; 1] = ["Duration of the exploration"];
 
-/// The row that is empty where no front door is open.
-const FRONT_DOOR: &str = "Front door";
+/// The rows that are empty where no front door is open, and where the sidecar is none of the application's services.
+const FRONT_DOOR: [&str; 2] = ["Front door", "Run service and secrets service"];
 
 /// What is wrong with the panels at this moment.
 pub async fn problems(stack: &Stack, healthy: bool) -> Vec<String> {
     let may_be_empty =
-        |row: &str, title: &str| row == FRONT_DOOR || EMPTY.contains(&title) || !healthy && EMPTY_IN_TROUBLE.contains(&title);
+        |row: &str, title: &str| FRONT_DOOR.contains(&row) || EMPTY.contains(&title) || !healthy && EMPTY_IN_TROUBLE.contains(&title);
     problems_of(stack, |_| true, may_be_empty).await
 }
 
-/// What is wrong with those of the front door, where one is open.
+/// What is wrong with those of front doors and services, where there are some.
 pub async fn problems_of_the_front_door(stack: &Stack) -> Vec<String> {
-    problems_of(stack, |row| row == FRONT_DOOR, |_, _| false).await
+    problems_of(stack, |row| FRONT_DOOR.contains(&row), |_, _| false).await
 }
 
 async fn problems_of(stack: &Stack, is_wanted: impl Fn(&str) -> bool, may_be_empty: impl Fn(&str, &str) -> bool) -> Vec<String> {
