@@ -65,6 +65,11 @@ soak-retention kills="200":
 fuzz target seconds="60":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{ target }} -- -max_total_time={{ seconds }} -max_len=4096
 
+# Looks for a thousand secrets in cores of the running sidecar, and shows that the search finds one that is there; needs gdb
+core-scan *count:
+    cargo build --release --locked --bin bellwether
+    scripts/core_scan.py "${CARGO_TARGET_DIR:-target}/release/bellwether" {{ count }}
+
 # How long 10,000 secrets take to be encrypted and rotated, in figures; needs pymongo
 bench-secrets *count:
     cargo build --release --locked --bin bellwether

@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
-"""Looks for secrets in a core of the running sidecar: core_scan.py BELLWETHER [VALUES]
+"""Looks for secrets in cores of the running sidecar: core_scan.py BELLWETHER [VALUES]
 
 Sets VALUES (1000) secrets through the front door and reads them all back, over connections that stay open as long as the front
-door lets them. Then it takes a core of the process with gdb's gcore, as root can although the process forbids it to others, and
-ends with 1 where a value stands in it, or in what the process said: its log, metrics, answers, audit trail and state folder.
+door lets them. Then it takes cores of the process with gdb's gcore, as root can although the process forbids it to others, and
+ends with 1 where a value stands in one, or in what the process said: its log, metrics, answers, audit trail and state folder.
+
+That nothing is found means something because the same search finds what is there: the first core is taken while one more value
+has come and the last byte of its request has not, and that one must be found in it, and nothing else. The second is taken when
+its answer has come, and must hold none.
+
 Where it is root, the sidecar runs as `nobody`, and it is shown that this user gets no core. Needs gdb, and a mongod
 (scripts/mongod.sh).
 """
@@ -17,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from bench_common import database, ended, free_port, get, wait_for
 
@@ -27,7 +33,8 @@ NOBODY = 65534
 
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
-    values = [f"CANARY{number * 2654435761 % 2**32:08x}{number:05}TAIL" for number in range(int(sys.argv[2]) if len(sys.argv) > 2 else 1000)]
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+    *values, under_way = [f"CANARY{number * 2654435761 % 2**32:08x}{number:05}TAIL" for number in range(count + 1)]
     scripts = pathlib.Path(__file__).parent
     mongod = os.environ.get("BELLWETHER_MONGOD") or subprocess.run([scripts / "mongod.sh"], check=True, capture_output=True, text=True).stdout.strip()
     with tempfile.TemporaryDirectory(prefix="bellwether-core-") as name:
@@ -35,14 +42,19 @@ def main():
         with database(mongod, folder) as (_, uri), sidecar(binary, folder, uri) as (process, port, front):
             said = use(front, values)
             said += [get(port, path)[1].encode() for path in ("/metrics", "/health", "/")]
-            core = take_core(process, folder)
-        said += [file.read_bytes() for file in folder.rglob("*") if file.is_file() and "mongod" not in file.parts and file.name != core.name]
-        left = [value for value in values if any(value.encode() in text for text in said)]
-        kept = found_in(core, values)
-        print(f"{len(values)} values set and read; {len(left)} of them in what was said, {len(kept)} in the core of {core.stat().st_size >> 20} MiB")
-        if not holds(core, uri.encode()):
-            sys.exit("core_scan: the core does not even hold where the database is: it is not the process's memory")
-        sys.exit(1 if left or kept else 0)
+            see_that_nobody_may(process)
+            finish = begin(front, "key-under-way", under_way)
+            during = scan(process, folder / "during")
+            said.append(finish())
+            after = scan(process, folder / "after")
+        said += [file.read_bytes() for file in folder.rglob("*") if file.is_file() and "mongod" not in file.parts]
+    left = [value for value in [*values, under_way] if any(value.encode() in text for text in said)]
+    print(f"{count} values set and read; {len(left)} of them in what was said")
+    print(f"while one more is under way: it is {'' if under_way in during else 'NOT '}found in the core, and {len(during - {under_way})} others")
+    print(f"when that is answered, too: {len(after)} found in the core")
+    if under_way not in during:
+        sys.exit("core_scan: the search does not find a value that the process holds: it shows nothing")
+    sys.exit(1 if left or after or during != {under_way} else 0)
 
 
 class sidecar:
@@ -130,25 +142,43 @@ def answer(connection, wanted):
     return body
 
 
-def take_core(process, folder):
-    command = ["gcore", "-a", "-o", folder / "core", str(process.pid)]
+def begin(front, key, value):
+    """Sends a value, but not the last byte of its request; what sends that byte and gives the answer."""
+    body = json.dumps({"value": value}).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=60)
+    connection.putrequest("PUT", f"/api/v1/projects/{PROJECT}/secrets/{key}")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    connection.send(body[:-1])
+    # Until the process has read what has come, the kernel has it.
+    time.sleep(0.5)
+
+    def finish():
+        connection.send(body[-1:])
+        return answer(connection, 200)
+
+    return finish
+
+
+def see_that_nobody_may(process):
+    """Where the same user got a core, the process would not forbid it."""
     if os.geteuid() == 0:
-        # Where the same user got one, the process would not forbid it.
-        tried = subprocess.run([*command[:2], "-o", "/dev/null/core", command[-1]], user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True)
+        command = ["gcore", "-a", "-o", "/dev/null/core", str(process.pid)]
+        tried = subprocess.run(command, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True)
         if "Operation not permitted" not in tried.stderr:
             sys.exit(f"core_scan: another process of the same user may attach:\n{tried.stderr}")
         print("another process of the same user may not attach to it")
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return folder / f"core.{process.pid}"
 
 
-def found_in(core, values):
-    found = set(re.findall(rb"CANARY[0-9a-f]{8}[0-9]{5}TAIL", core.read_bytes()))
-    return [value for value in values if value.encode() in found]
-
-
-def holds(core, text):
-    return text in core.read_bytes()
+def scan(process, prefix):
+    """What looks like a value in a core, which is not kept: it is the process's whole memory."""
+    subprocess.run(["gcore", "-a", "-o", prefix, str(process.pid)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    core = prefix.with_name(f"{prefix.name}.{process.pid}")
+    found = {value.decode() for value in re.findall(rb"CANARY[0-9a-f]{8}[0-9]{5}TAIL", core.read_bytes())}
+    print(f"a core of {core.stat().st_size >> 20} MiB")
+    core.unlink()
+    return found
 
 
 if __name__ == "__main__":
