@@ -1,6 +1,7 @@
 //! The databases of the application, with the limits that a sidecar needs.
 
 pub mod fault;
+pub mod http;
 pub mod lease;
 pub mod mongodb;
 pub mod names;

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use super::services::{CloudSecrets, Provider};
 use super::*;
 
 #[track_caller]
@@ -229,4 +230,72 @@ fn alert_rules_are_those_of_the_profile_or_files_and_each_can_be_evaluated() {
             ),
         ],
     );
+}
+
+fn of_secrets(service: &str) -> String {
+    format!("services:\n  secrets: {{ {service} }}\n")
+}
+
+#[test]
+fn a_service_of_secrets_is_given_what_is_its_own() {
+    let of_file = "services.secrets.folder: `folder` is for `provider: file`";
+    let of_aws = "services.secrets.region: `region` is for `provider: aws`";
+    let of_gcp = "services.secrets.project: `project` is for `provider: gcp`";
+    let of_clouds = "services.secrets.endpoint: `endpoint` is for `provider: aws` and `provider: gcp`";
+    let all = "folder: /run/secrets, region: eu-central-1, project: mine, endpoint: \"https://secrets.example.com\"";
+    let at = |column: usize, problem: &str| format!("b.yaml:2:{column}: {problem}");
+    for (provider, wrong) in [
+        ("mongodb", &[(41, of_file), (63, of_aws), (86, of_gcp), (102, of_clouds)][..]),
+        ("file", &[(60, of_aws), (83, of_gcp), (99, of_clouds)]),
+        ("aws", &[(37, of_file), (82, of_gcp)]),
+        ("gcp", &[(37, of_file), (59, of_aws)]),
+    ] {
+        let expected: Vec<String> = wrong.iter().map(|(column, problem)| at(*column, problem)).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check_problems(&of_secrets(&format!("provider: {provider}, {all}")), &expected);
+    }
+    check_problems(
+        &of_secrets("provider: azure"),
+        &["b.yaml:2:24: services.secrets.provider: expected one of mongodb, file, aws, gcp, found `azure`"],
+    );
+}
+
+#[test]
+fn the_project_of_a_cloud_is_an_id() {
+    for project in ["", ", project: \"\"", ", project: a/b", ", project: ../a", ", project: \"a b\"", ", project: \"a?b\""] {
+        let text = of_secrets(&format!("provider: gcp{project}"));
+        check_problems(&text, &["services.secrets.project: `provider: gcp` needs the id of its `project`"]);
+    }
+}
+
+#[test]
+fn secrets_cross_no_network_in_plain_text() {
+    let at = |endpoint: &str| of_secrets(&format!("provider: aws, endpoint: \"{endpoint}\""));
+    for endpoint in [
+        "http://secrets.example.com",
+        "http://10.0.0.1:4566",
+        "http://localhost.example.com",
+        "http://127.0.0.1@example.com",
+        "ftp://localhost",
+        "secrets.example.com",
+        "",
+    ] {
+        check_problems(&at(endpoint), &["b.yaml:2:39: services.secrets.endpoint: an address with https; http on loopback alone"]);
+    }
+    for endpoint in ["https://secrets.example.com", "http://localhost:4566", "http://127.0.0.1:4566/", "http://[::1]:4566"] {
+        let config = load_text(&at(endpoint), &Environment::default()).unwrap();
+        let Provider::Cloud(CloudSecrets::Aws { region: None, endpoint: Some(found), .. }) = config.services.secrets.provider else {
+            panic!("not as it was written: {:?}", config.services.secrets);
+        };
+        assert_eq!(found, reqwest::Url::parse(endpoint).unwrap());
+    }
+}
+
+#[test]
+fn the_clouds_of_secrets_are_read_as_they_are_written() {
+    let provider = |text: &str| load_text(&of_secrets(text), &Environment::default()).unwrap().services.secrets.provider;
+    let aws = provider("provider: aws, region: eu-central-1");
+    assert!(matches!(&aws, Provider::Cloud(CloudSecrets::Aws { region: Some(region), endpoint: None, .. }) if region == "eu-central-1"));
+    let gcp = provider("provider: gcp, project: \"example.com:my-project\"");
+    assert!(matches!(&gcp, Provider::Cloud(CloudSecrets::Gcp { project, endpoint: None, .. }) if project == "example.com:my-project"));
 }

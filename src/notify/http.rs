@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 
 use crate::clock::Now;
@@ -12,8 +11,7 @@ use crate::config::notify::{SecretText, address};
 use crate::config::trust::Trust;
 use crate::notify::outcome::Reason;
 use crate::store::fault::Fault;
-use crate::store::names::Names;
-use crate::store::tls::{self, Expiry};
+use crate::store::http;
 
 /// How long a receiver may take. Slack and Discord answer within a second.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -26,20 +24,7 @@ pub(super) type Answer = Result<(u16, Option<Duration>), Reason>;
 /// # Errors
 /// When there is no client to be had at all.
 pub(super) fn client(trust: &Trust) -> Result<Client, reqwest::Error> {
-    let agent = concat!("bellwether/", env!("CARGO_PKG_VERSION"));
-    let builder = Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
-        .user_agent(agent)
-        .timeout(LIMIT)
-        .dns_resolver(Names::default())
-        // Messages are minutes apart, and a connection that is kept is cut meanwhile.
-        .pool_max_idle_per_host(0);
-    match tls::client(trust, &Expiry::default()) {
-        Ok(config) => builder.tls_backend_preconfigured(config).build(),
-        // An image without any authorities does not stop plain http.
-        Err(_) => builder.tls_certs_only([]).build(),
-    }
+    http::client(trust, LIMIT)
 }
 
 /// The secret as it is now.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use prometheus_client::metrics::gauge::Gauge;
-use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
@@ -20,8 +19,7 @@ use crate::front::keys::jwt::{Bearer, KeySet, TokenFault, verify};
 use crate::front::keys::{Identity, POLL};
 use crate::front::refusal::Refusal;
 use crate::store::fault::Fault;
-use crate::store::names::Names;
-use crate::store::tls::{self, Expiry};
+use crate::store::http;
 
 /// The name under which the keys of the issuer are told of.
 pub(super) const NAME: &str = "jwt";
@@ -74,20 +72,8 @@ impl Jwks {
             JwksSource::Url(_, trust) => trust.clone(),
             JwksSource::File(_) => Trust::System,
         };
-        let agent = concat!("bellwether/", env!("CARGO_PKG_VERSION"));
-        let builder = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .user_agent(agent)
-            .timeout(LIMIT)
-            .dns_resolver(Names::default())
-            .pool_max_idle_per_host(0);
-        let client = match tls::client(&trust, &Expiry::default()) {
-            Ok(config) => builder.tls_backend_preconfigured(config).build(),
-            // An image without any authorities has no https, and tokens are refused.
-            Err(_) => builder.tls_certs_only([]).build(),
-        };
-        Ok(Self { rules: rules.clone(), keys: ArcSwapOption::empty(), client: client?, asked: Mutex::default(), soonest: SOONEST, success })
+        let client = http::client(&trust, LIMIT)?;
+        Ok(Self { rules: rules.clone(), keys: ArcSwapOption::empty(), client, asked: Mutex::default(), soonest: SOONEST, success })
     }
 
     /// Whose token this is.

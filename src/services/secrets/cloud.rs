@@ -18,7 +18,6 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Url};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -27,8 +26,7 @@ use crate::config::services::CloudSecrets;
 use crate::config::trust::Trust;
 use crate::services::secrets::held::Held;
 use crate::store::fault::Fault;
-use crate::store::names::Names;
-use crate::store::tls::{self, Expiry};
+use crate::store::http;
 
 /// How long one answer may take. A list asks once for each secret, and a project has four.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -127,20 +125,7 @@ impl Answer {
 }
 
 fn client() -> Result<Client, reqwest::Error> {
-    let agent = concat!("bellwether/", env!("CARGO_PKG_VERSION"));
-    let builder = Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
-        .user_agent(agent)
-        .timeout(LIMIT)
-        .dns_resolver(Names::default())
-        // A connection that is kept would hold the last value in its buffers.
-        .pool_max_idle_per_host(0);
-    match tls::client(&Trust::System, &Expiry::default()) {
-        Ok(config) => builder.tls_backend_preconfigured(config).build(),
-        // An image without any authorities has no https, and the service is then not reached.
-        Err(_) => builder.tls_certs_only([]).build(),
-    }
+    http::client(&Trust::System, LIMIT)
 }
 
 /// Sends a request and reads its answer, whatever its status.
