@@ -152,6 +152,19 @@ fn memory(pid: u32) -> Option<Vec<Vec<u8>>> {
     Some(regions.filter_map(read).collect())
 }
 
+/// A value that is in nothing else, and as long as the others.
+fn canary(number: usize) -> String {
+    format!("CANARY{:08x}{number:04}TAIL", number.wrapping_mul(2_654_435_761) & 0xffff_ffff)
+}
+
+/// The values in the memory of a process.
+fn canaries(pid: u32) -> Option<BTreeSet<String>> {
+    let memory = memory(pid)?;
+    let texts = memory.iter().flat_map(|region| memchr::memmem::find_iter(region, "CANARY").map(|at| &region[at..]));
+    let texts = texts.filter_map(|text| std::str::from_utf8(text.get(..canary(0).len())?).ok());
+    Some(texts.filter(|text| text.ends_with("TAIL")).map(str::to_owned).collect())
+}
+
 /// How values come to the front door: each client keeps its connection for as long as it may.
 enum Client {
     /// Head and body at once.
@@ -206,7 +219,6 @@ async fn a_thousand_values_leave_nothing_behind() {
     const VALUES: usize = 1000;
     let stage = Stage::new().await;
     let project = stage.project().await.to_hex();
-    let canary = |number: usize| format!("CANARY{:08x}{number:04}TAIL", number.wrapping_mul(2_654_435_761) & 0xffff_ffff);
     let mut said = String::new();
     let mut clients = [Client::Whole, Client::Halves(Vec::new()), Client::Shared(Vec::new())];
     for number in 0..VALUES {
@@ -238,13 +250,22 @@ async fn a_thousand_values_leave_nothing_behind() {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "a crash leaves no core file");
-    // What is searched is really its memory.
-    let Some(memory) = memory(pid) else { return };
-    let uri = stage.server.uri();
-    assert!(memory.iter().any(|region| memchr::memmem::find(region, uri.as_bytes()).is_some()), "it knows where the database is");
-    // Once through all of it, and only then for what is a value: each is as long as the others.
-    let texts = memory.iter().flat_map(|region| memchr::memmem::find_iter(region, "CANARY").map(|at| &region[at..]));
-    let found: BTreeSet<&[u8]> = texts.filter_map(|text| text.get(..canary(0).len())).collect();
-    let found: Vec<String> = (0..VALUES).map(canary).filter(|value| found.contains(value.as_bytes())).collect();
-    assert_eq!(found, Vec::<String>::new(), "in its memory");
+    // What is searched is really its memory: of one more value the last byte of its request has not come yet.
+    let (path, body) = (format!("/api/v1/projects/{project}/secrets/under-way"), json!({ "value": canary(VALUES) }).to_string());
+    let length = body.len();
+    let head = format!("PUT {path} HTTP/1.1\r\nHost: front\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    let (most, last) = body.split_at(length - 1);
+    let mut stream = TcpStream::connect(&stage.front).await.unwrap();
+    stream.write_all(format!("{head}{most}").as_bytes()).await.unwrap();
+    if canaries(pid).is_none() {
+        return;
+    }
+    let found = eventually("a value that is under way is found", async || canaries(pid).filter(|found| !found.is_empty())).await;
+    assert_eq!(found, BTreeSet::from([canary(VALUES)]), "in its memory, and none of those before");
+    stream.write_all(last.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // The client sees the end of the connection a moment before the process has given its buffers back.
+    eventually("no value is left in its memory", async || canaries(pid).filter(BTreeSet::is_empty)).await;
 }
