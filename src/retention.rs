@@ -27,6 +27,7 @@ pub mod restore;
 mod run;
 mod service;
 mod shape;
+mod soak;
 pub mod table;
 mod ttl;
 mod ttl_owner;

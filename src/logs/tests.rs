@@ -1,6 +1,7 @@
 //! The engine against real files, step by step: a test says when it looks and what time it is, and then demands the
 //! exact value of each counter.
 
+mod content;
 mod histories;
 mod live;
 mod moments;

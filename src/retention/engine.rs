@@ -16,6 +16,7 @@ use crate::retention::outcome::{Outcome, RunError, Stop, Tally};
 use crate::retention::pace::has_transactions;
 use crate::retention::plan::Plan;
 use crate::retention::run::{Means, Run};
+use crate::retention::soak::soaks_until;
 use crate::retention::warrant::{Blocked, PlanId, Warrant};
 use crate::retention::{RetentionError, plan_up_to};
 use crate::store::lease::{Attempt, Lease, Leases};
@@ -348,18 +349,6 @@ fn goes_on(memory: &Memory, plan: &Plan, request: &Request) -> Option<Unfinished
     is_same.then_some(unfinished)
 }
 
-/// Until when a policy is only planned, where that is not over.
-fn soaks_until(first_seen: Option<i64>, soak: Duration, now: Timestamp) -> Option<Timestamp> {
-    if soak.is_zero() {
-        // It was noted a moment after `now`, which is no reason to wait for the next start.
-        return None;
-    }
-    let soak = i64::try_from(soak.as_millis()).unwrap_or(i64::MAX);
-    // A policy of which nobody knows since when it is there is as new as can be.
-    let until = first_seen.unwrap_or(now.as_millisecond()).saturating_add(soak);
-    (now.as_millisecond() < until).then(|| Timestamp::from_millisecond(until).unwrap_or(Timestamp::MAX))
-}
-
 /// The name of a run: by the second, so that names sort by time, and one of its own.
 fn run_name(now: Timestamp) -> String {
     let random = fastrand::u32(..);
@@ -383,16 +372,6 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_new_policy_soaks_and_one_of_unknown_age_too() {
-        let now = Timestamp::from_millisecond(1_000_000).unwrap();
-        let soak = Duration::from_secs(100);
-        assert_eq!(soaks_until(Some(900_001), soak, now).map(Timestamp::as_millisecond), Some(1_000_001));
-        assert_eq!(soaks_until(Some(900_000), soak, now), None);
-        assert!(soaks_until(None, soak, now).is_some());
-        assert_eq!(soaks_until(None, Duration::ZERO, now), None);
-    }
 
     #[test]
     fn names_of_runs_sort_by_time() {

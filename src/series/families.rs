@@ -5,21 +5,18 @@
 
 mod delta;
 mod exemplars;
+mod family;
 mod kept;
 mod pairs;
 mod shared;
 mod waits;
 mod write;
 
-use std::collections::HashMap;
-
-use serde::{Deserialize, Serialize};
-
 use crate::clock::Moment;
 use crate::config::rules::{Metric, MetricKind};
-use crate::metrics::open_metrics::Exemplar;
 pub use crate::series::families::delta::Finish;
-use crate::series::families::delta::{Event, Pending, Touched};
+use crate::series::families::delta::{Event, Touched};
+use crate::series::families::family::{Family, SeriesValue, Standing};
 pub use crate::series::families::kept::FamiliesState;
 pub use crate::series::families::pairs::Unpaired;
 pub use crate::series::families::shared::{Limits, SharedFamilies};
@@ -49,57 +46,6 @@ pub struct FamilyId(usize);
 pub struct SeriesId {
     family: usize,
     series: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Family {
-    metric: Metric,
-    label_names: Vec<String>,
-    series: Vec<Series>,
-    index: HashMap<Vec<String>, usize>,
-    overflow: Option<usize>,
-    /// Places of series that a delta has given up, to be used again.
-    free: Vec<usize>,
-    /// Updates that went to the series `overflow`.
-    overflowed: u64,
-    /// Label values that were too long; `None` where the labels are closed sets.
-    too_long: Option<u64>,
-    standing: Standing,
-}
-
-/// Whether a family is in use.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Standing {
-    /// It is exposed and kept.
-    Used,
-    /// The rules are being read anew: whoever declares it in the same way goes on with it.
-    InDoubt,
-    /// Its rules are gone: it is neither exposed nor kept.
-    Retired,
-}
-
-#[derive(Clone, Debug)]
-struct Series {
-    labels: Vec<String>,
-    value: SeriesValue,
-    /// A gauge that nobody has set, or that is known no longer, is not exposed: unknown is not zero.
-    known: bool,
-    pending: Pending,
-    /// Since when it counts, in milliseconds since the epoch; 0 where nobody knows.
-    created: i64,
-    /// One for each bucket, one for a counter; empty while there is none.
-    exemplars: Vec<Option<Exemplar>>,
-}
-
-/// What a series holds.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-enum SeriesValue {
-    Single(f64),
-    /// How many observations fell into each bucket (not cumulated; the last one is `+Inf`), and their sum.
-    Histogram {
-        buckets: Vec<u64>,
-        sum: f64,
-    },
 }
 
 /// A metric was declared twice in different ways.
@@ -135,17 +81,7 @@ impl Families {
             }
             return Ok(FamilyId(position));
         }
-        self.families.push(Family {
-            metric: metric.clone(),
-            label_names: label_names.to_vec(),
-            series: Vec::new(),
-            index: HashMap::new(),
-            overflow: None,
-            free: Vec::new(),
-            overflowed: 0,
-            too_long: None,
-            standing: Standing::Used,
-        });
+        self.families.push(Family::new(metric.clone(), label_names.to_vec()));
         Ok(FamilyId(self.families.len() - 1))
     }
 
@@ -270,65 +206,6 @@ impl Families {
             SeriesValue::Single(value) => *value,
             SeriesValue::Histogram { buckets, .. } => buckets.iter().sum::<u64>() as f64,
         })
-    }
-}
-
-// === impl Family ===
-
-impl Family {
-    fn push(&mut self, labels: Vec<String>, created: i64) -> usize {
-        let series = Series {
-            labels: labels.clone(),
-            value: self.zero(),
-            known: self.metric.kind != MetricKind::Gauge,
-            created,
-            exemplars: Vec::new(),
-            pending: Pending::default(),
-        };
-        let place = self.free.pop().unwrap_or(self.series.len());
-        match self.series.get_mut(place) {
-            Some(given_up) => *given_up = series,
-            None => self.series.push(series),
-        }
-        self.index.insert(labels, place);
-        place
-    }
-
-    fn is_used(&self) -> bool {
-        self.standing == Standing::Used
-    }
-
-    fn zero(&self) -> SeriesValue {
-        match self.metric.kind {
-            MetricKind::Histogram => SeriesValue::Histogram { buckets: vec![0; self.metric.buckets.len() + 1], sum: 0.0 },
-            MetricKind::Counter | MetricKind::Gauge => SeriesValue::Single(0.0),
-        }
-    }
-
-    fn revive(&mut self, metric: &Metric, now: Moment) {
-        self.metric = metric.clone();
-        (self.standing, self.overflowed) = (Standing::Used, 0);
-        let (zero, known) = (self.zero(), metric.kind != MetricKind::Gauge);
-        for series in &mut self.series {
-            series.value.clone_from(&zero);
-            (series.known, series.created) = (known, now.wall);
-            series.exemplars.clear();
-        }
-    }
-
-    fn overflow(&mut self, created: i64) -> usize {
-        if let Some(series) = self.overflow {
-            return series;
-        }
-        let series = self.push(vec![OVERFLOW.to_owned(); self.label_names.len()], created);
-        self.overflow = Some(series);
-        series
-    }
-
-    fn note_overflow(&mut self, series: usize) {
-        if self.overflow == Some(series) {
-            self.overflowed += 1;
-        }
     }
 }
 

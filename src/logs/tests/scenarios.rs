@@ -7,17 +7,17 @@
 //! | T08–T10 | renamed, compressed, inode used again, while stopped | here |
 //! | T11–T16 | half lines, equal files, tiny files, links, parts of container lines | here |
 //! | T17 | kill -9 under load | `tests/it/logs.rs`, and a thousand times by `just soak-logs` |
-//! | T18 | a state that is torn, empty, changed, of another version; a full volume; a failing disk | here, `survival`, `tests/it/logs_faults.rs` |
+//! | T18 | a state that is torn, empty, changed, of another version; a full volume; a failing disk | `survival`, `tests/it/logs_faults.rs` |
 //! | T19 | a state volume that is or turns read only; a second process | `tests/it/logs_faults.rs`; `app::state_dir` |
 //! | T20, T21 | rules that are reloaded under load; bad ones | `reload`, `tests/it/logs.rs` |
 //! | T22 | an attack with labels | `series::rules` (a million values) |
-//! | T23 | a series that was idle | here |
-//! | T24 | the first increment | here |
-//! | T25–T28 | a scrape while lines come; long, bad and malformed lines | here; a gigabyte: `tests/it/logs_faults.rs` |
+//! | T23 | a series that was idle | `survival` |
+//! | T24 | the first increment | `survival` |
+//! | T25–T28 | a scrape while lines come; long, bad and malformed lines | `content`; a gigabyte: `tests/it/logs_faults.rs` |
 //! | T29 | too few watches; a queue that overflows | `tests/it/logs_faults.rs`; `logs::watch` |
 //! | T30 | idle files, ten thousand files | here, `tests/it/logs_faults.rs` |
 //! | T31, T32 | deletion, permission | here |
-//! | T33 | times of the past and the future; a clock that jumps | here; `tests/it/logs_faults.rs` |
+//! | T33 | times of the past and the future; a clock that jumps | `content`; `tests/it/logs_faults.rs` |
 //! | T34 | the standard input ends | `live`, `tests/it/logs.rs` |
 //! | T35 | random histories against a model, each moment of a look | `histories`, `moments` |
 //! | T36 | rules proposed for an unknown log | `tests/it/logs_diagnose.rs` |
@@ -276,245 +276,6 @@ fn t16_a_container_line_whose_end_never_comes() {
 }
 
 #[test]
-fn t18_a_state_that_cannot_be_trusted() {
-    type Harm = fn(&Path);
-    let harms: [(&str, Harm); 6] = [
-        ("torn", |slot| fs::write(slot, &fs::read(slot).unwrap()[..100]).unwrap()),
-        ("empty", |slot| fs::write(slot, "").unwrap()),
-        ("zeros", |slot| fs::write(slot, vec![0; fs::read(slot).unwrap().len()]).unwrap()),
-        ("changed", |slot| {
-            let mut bytes = fs::read(slot).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 4;
-            fs::write(slot, bytes).unwrap();
-        }),
-        ("longer", |slot| OpenOptions::new().append(true).open(slot).unwrap().write_all(b"more").unwrap()),
-        ("a folder", |slot| {
-            fs::remove_file(slot).unwrap();
-            fs::create_dir(slot).unwrap();
-        }),
-    ];
-    for (name, harm) in harms {
-        let mut bench = Bench::new();
-        bench.append("app.log", lines(0..2));
-        bench.look().save();
-        bench.append("app.log", lines(2..4));
-        bench.look().save();
-        harm(&bench.folder.path().join("state/logs.0.state"));
-        bench.append("app.log", lines(4..5));
-        bench.kill();
-        bench.look().check(5, 0, 0);
-        assert_eq!(bench.snapshot_failures(), 1, "{name}");
-        // Both: a documented start, and it is said.
-        bench.kill();
-        for slot in ["state/logs.0.state", "state/logs.1.state"] {
-            let slot = bench.folder.path().join(slot);
-            if slot.is_dir() {
-                fs::remove_dir(&slot).unwrap();
-            }
-            fs::write(&slot, "hardly a state").unwrap();
-        }
-        bench.kill();
-        bench.look().check(5, 0, 0);
-        assert_eq!(bench.snapshot_failures(), 3, "{name}");
-    }
-}
-
-#[test]
-fn t18_a_disk_that_is_full_for_a_while() {
-    let mut bench = Bench::new();
-    bench.append("app.log", lines(0..2));
-    bench.look().save();
-    // The device says what a full disk says.
-    let slot = bench.folder.path().join("state/logs.0.state");
-    std::os::unix::fs::symlink("/dev/full", &slot).unwrap();
-    bench.append("app.log", lines(2..4));
-    bench.look().save();
-    bench.save();
-    assert_eq!(bench.snapshot_failures(), 2);
-    fs::remove_file(&slot).unwrap();
-    bench.kill();
-    bench.look().check(4, 0, 0);
-    bench.save();
-    bench.append("app.log", lines(4..5));
-    bench.kill();
-    bench.look().check(5, 0, 0);
-    assert_eq!(bench.snapshot_failures(), 0);
-}
-
-#[test]
-fn t18_a_disk_that_fails_for_a_while() {
-    let mut bench = Bench::new();
-    bench.append("app.log", lines(0..2));
-    bench.look().save();
-    // Nothing is at the begin of our memory: reading and writing there fails with EIO.
-    let slot = bench.folder.path().join("state/logs.0.state");
-    let error = File::open("/proc/self/mem").and_then(|mut file| std::io::Read::read(&mut file, &mut [0])).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
-    std::os::unix::fs::symlink("/proc/self/mem", &slot).unwrap();
-    bench.append("app.log", lines(2..4));
-    bench.look().save();
-    assert_eq!(bench.snapshot_failures(), 1);
-    // Neither can it be read: the other slot counts.
-    bench.kill();
-    bench.look().check(4, 0, 0);
-    assert_eq!(bench.snapshot_failures(), 1);
-    fs::remove_file(&slot).unwrap();
-    bench.save();
-    bench.append("app.log", lines(4..5));
-    bench.kill();
-    bench.look().check(5, 0, 0);
-    assert_eq!(bench.snapshot_failures(), 0);
-}
-
-#[test]
-fn t23_a_series_that_was_idle_for_a_year_goes_on_where_it_was() {
-    let mut bench = Bench::new();
-    bench.append("app.log", lines(0..3));
-    bench.look();
-    let families = bench.engine.families();
-    let year = 365 * 86_400_000;
-    let mut now = crate::clock::Moment::read();
-    now.wall += year;
-    let mut all = families.lock();
-    all.set_now(now);
-    all.tick();
-    drop(all);
-    bench.now += Duration::from_millis(u64::try_from(year).unwrap());
-    bench.look().check(3, 0, 0);
-    bench.append("app.log", lines(3..4));
-    bench.look().check(4, 0, 0);
-    bench.save();
-    bench.kill();
-    bench.look().check(4, 0, 0);
-}
-
-#[test]
-fn t24_the_first_increment_is_seen_as_one() {
-    let mut bench = Bench::new();
-    let exposed = |bench: &Bench| {
-        let mut registry = crate::metrics::Registry::default();
-        registry.expose(bench.engine.families());
-        let text = crate::metrics::exposition::Format::OpenMetrics.write(&registry).unwrap();
-        let of = |name: &str| {
-            let begin = format!("{name}{{level=\"info\",service=\"decisionbox-agent\"}} ");
-            text.lines().find_map(|line| line.strip_prefix(&begin)).map(str::to_owned)
-        };
-        (of("decisionbox_log_lines_total").unwrap(), of("decisionbox_log_lines_created").unwrap())
-    };
-    let (zero, created) = exposed(&bench);
-    assert_eq!(zero.parse(), Ok(0.0), "it is there before the first line");
-    bench.append("app.log", lines(0..1));
-    bench.look().save();
-    assert_eq!(exposed(&bench).0.parse(), Ok(1.0));
-    bench.kill();
-    bench.look();
-    assert_eq!(exposed(&bench).1, created, "a restart is no new begin");
-}
-
-#[test]
-fn t25_a_scrape_while_lines_come_sees_no_half_of_them() {
-    let mut bench = Bench::new();
-    let run = "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"message\":\"Discovery run completed\",\"service\":\"decisionbox-agent\",\"duration\":\"5m23.4s\"}\n";
-    let families = bench.engine.families();
-    let is_done = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let scraping = scope.spawn(|| {
-            let (mut scrapes, mut last) = (0, 0.0);
-            while !is_done.load(std::sync::atomic::Ordering::Relaxed) || scrapes == 0 {
-                let families = families.lock();
-                let lines = families.value("bellwether_log_lines_total", &["app", "record"]).unwrap();
-                let observed = families.value("decisionbox_discovery_duration_seconds", &[]).unwrap_or(0.0);
-                assert!((lines - observed).abs() < f64::EPSILON && lines >= last, "{lines} lines, {observed} observed");
-                (scrapes, last) = (scrapes + 1, lines);
-            }
-            scrapes
-        });
-        for _ in 0..100 {
-            bench.append("app.log", run.repeat(50));
-            bench.look();
-        }
-        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(scraping.join().unwrap() > 0);
-    });
-    assert_eq!(bench.value("decisionbox_discovery_duration_seconds", &[]), 5000);
-}
-
-#[test]
-fn t26_lines_as_long_as_allowed_and_longer() {
-    let mut bench = Bench::new();
-    let max = bench.config.max_line;
-    let line = |length: usize| {
-        let begin = "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"x\":\"";
-        format!("{begin}{}\"}}\n", "x".repeat(length - begin.len() - 2))
-    };
-    bench.append("app.log", line(max) + &line(max + 1) + &lines(0..1));
-    bench.look();
-    assert_eq!((bench.outcome("record"), bench.outcome("too_long")), (2, 1));
-    // In pieces that meet nowhere, with looks in between.
-    let long = line(max);
-    for piece in long.as_bytes().chunks(100_003) {
-        bench.append("app.log", piece);
-        bench.look();
-    }
-    assert_eq!((bench.outcome("record"), bench.outcome("too_long")), (3, 1));
-    let mut file = bench.append("app.log", "");
-    (0..100).for_each(|_| file.write_all(&vec![b'x'; 1 << 20]).unwrap());
-    bench.look();
-    bench.append("app.log", format!("\n{}", lines(1..2)));
-    bench.look();
-    assert_eq!((bench.outcome("record"), bench.outcome("too_long")), (4, 2));
-    assert_eq!(bench.value("bellwether_log_bytes_total", &["app"]), fs::metadata(bench.path("app.log")).unwrap().len());
-}
-
-#[test]
-fn t27_whatever_may_be_in_a_line() {
-    let mut bench = Bench::new();
-    let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-    let texts: [&[u8]; 13] = [
-        b"{\"a\":\"\xff\"}",
-        b"\xef\xbb\xbf{\"a\":1}",
-        b"{\"a\":1}\r",
-        b"",
-        b"   ",
-        b"{\"level\":\"info\",\"level\":\"info\"}",
-        b"{\"a\":1e400}",
-        b"{\"a\":-0}",
-        b"{\"a\":NaN}",
-        b"{\"a\":9223372036854775809}",
-        b"{\"a\":\"\\ud800\"}",
-        b"{\"a\":\"\0\"}",
-        deep.as_bytes(),
-    ];
-    for text in texts {
-        bench.append("app.log", [text, b"\n"].concat());
-    }
-    bench.append("app.log", lines(0..1));
-    bench.look();
-    let outcomes = ["record", "malformed", "blank", "unstructured", "continuation", "too_long"].map(|outcome| bench.outcome(outcome));
-    assert_eq!(outcomes, [9, 3, 2, 0, 0, 0]);
-    let reason = |reason: &str| bench.value("bellwether_log_malformed_total", &["app", reason]);
-    assert_eq!(["not_a_number", "control_character", "too_deep"].map(reason), [1, 1, 1]);
-    let repaired = ["bad_utf8", "byte_order_mark", "carriage_return", "duplicate_key", "lone_surrogate", "number_range"];
-    assert_eq!(repaired.map(|repair| bench.repaired(repair)), [1; 6]);
-}
-
-#[test]
-fn t28_a_malformed_line_between_good_ones() {
-    let mut bench = Bench::new();
-    let first = lines(0..1);
-    bench.append("app.log", format!("{first}{{\"cut\":\n{}", lines(1..2)));
-    bench.look();
-    assert_eq!((bench.outcome("record"), bench.outcome("malformed")), (2, 1));
-    assert_eq!(bench.value("bellwether_log_malformed_total", &["app", "truncated"]), 1);
-    let samples = bench.engine.samples().all();
-    let sample = &samples[0];
-    let seen = (samples.len(), sample.input.as_str(), sample.reason, sample.offset, sample.column, sample.excerpt.as_str());
-    assert_eq!(seen, (1, "app", "truncated", first.len() as u64, 8, "{\"cut\":"));
-    assert_eq!(sample.source, bench.path("app.log").display().to_string());
-}
-
-#[test]
 fn t30_idle_files_are_not_read_again() {
     let mut bench = Bench::with("**/*.log", Start::Beginning);
     for folder in 0..10 {
@@ -581,43 +342,6 @@ fn t32_what_cannot_be_read_yet() {
     bench.append("later/app.log", lines(3..4));
     bench.look().check(4, 0, 0);
     assert_eq!(bench.troubles("permission"), 1);
-}
-
-#[test]
-fn t33_times_of_the_past_and_the_future_expire_nothing() {
-    let mut bench = Bench::new();
-    let day = Duration::from_secs(86_400);
-    bench.append("app.log", lines(0..1));
-    bench.append("app.log", "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"ts\":\"1969-01-01T00:00:00Z\"}\n");
-    bench.append("app.log", "{\"severity\":\"INFO\",\"caller\":\"log/compat.go:75\",\"ts\":\"9999-12-31T23:59:59Z\"}\n");
-    let set = |bench: &Bench, time| File::options().write(true).open(bench.path("app.log")).unwrap().set_modified(time).unwrap();
-    for time in [std::time::UNIX_EPOCH, std::time::UNIX_EPOCH + day * 365 * 200] {
-        set(&bench, time);
-        bench.look().check(3, 0, 0);
-        bench.save();
-        bench.kill();
-        bench.look().check(3, 0, 0);
-    }
-    // The time that passes in between is nobody's business either.
-    bench.now += day;
-    bench.look().check(3, 0, 0);
-    bench.append("app.log", lines(3..4));
-    bench.look().check(4, 0, 0);
-    assert_eq!(bench.value("bellwether_log_files", &["app"]), 1);
-    assert_eq!(bench.lost(), 0);
-}
-
-#[test]
-fn zeros_before_a_line_that_is_too_long_are_those_of_its_file() {
-    // Found by the fuzzer: they were counted with the next line that came, whosever that was.
-    let mut bench = Bench::new();
-    let max = bench.config.max_line;
-    bench.append("app.log", [vec![0; 100], vec![b'x'; max + 1], b"\n".to_vec()].concat());
-    bench.look();
-    assert_eq!((bench.outcome("too_long"), bench.repaired("zeros")), (1, 1));
-    bench.append("app.log", lines(0..1));
-    bench.look();
-    assert_eq!((bench.outcome("record"), bench.repaired("zeros")), (1, 1));
 }
 
 #[test]

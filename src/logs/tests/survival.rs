@@ -182,3 +182,140 @@ fn a_folder_that_cannot_be_used_is_named() {
     let error = Engine::new(&bench.config, Some(&bench.path("file/state"))).unwrap_err();
     assert!(error.to_string().contains("logs/file/state for the log state; create it"), "{error}");
 }
+
+#[test]
+fn t18_a_state_that_cannot_be_trusted() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 6] = [
+        ("torn", |slot| fs::write(slot, &fs::read(slot).unwrap()[..100]).unwrap()),
+        ("empty", |slot| fs::write(slot, "").unwrap()),
+        ("zeros", |slot| fs::write(slot, vec![0; fs::read(slot).unwrap().len()]).unwrap()),
+        ("changed", |slot| {
+            let mut bytes = fs::read(slot).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            fs::write(slot, bytes).unwrap();
+        }),
+        ("longer", |slot| OpenOptions::new().append(true).open(slot).unwrap().write_all(b"more").unwrap()),
+        ("a folder", |slot| {
+            fs::remove_file(slot).unwrap();
+            fs::create_dir(slot).unwrap();
+        }),
+    ];
+    for (name, harm) in harms {
+        let mut bench = Bench::new();
+        bench.append("app.log", lines(0..2));
+        bench.look().save();
+        bench.append("app.log", lines(2..4));
+        bench.look().save();
+        harm(&bench.folder.path().join("state/logs.0.state"));
+        bench.append("app.log", lines(4..5));
+        bench.kill();
+        bench.look().check(5, 0, 0);
+        assert_eq!(bench.snapshot_failures(), 1, "{name}");
+        // Both: a documented start, and it is said.
+        bench.kill();
+        for slot in ["state/logs.0.state", "state/logs.1.state"] {
+            let slot = bench.folder.path().join(slot);
+            if slot.is_dir() {
+                fs::remove_dir(&slot).unwrap();
+            }
+            fs::write(&slot, "hardly a state").unwrap();
+        }
+        bench.kill();
+        bench.look().check(5, 0, 0);
+        assert_eq!(bench.snapshot_failures(), 3, "{name}");
+    }
+}
+
+#[test]
+fn t18_a_disk_that_is_full_for_a_while() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    // The device says what a full disk says.
+    let slot = bench.folder.path().join("state/logs.0.state");
+    std::os::unix::fs::symlink("/dev/full", &slot).unwrap();
+    bench.append("app.log", lines(2..4));
+    bench.look().save();
+    bench.save();
+    assert_eq!(bench.snapshot_failures(), 2);
+    fs::remove_file(&slot).unwrap();
+    bench.kill();
+    bench.look().check(4, 0, 0);
+    bench.save();
+    bench.append("app.log", lines(4..5));
+    bench.kill();
+    bench.look().check(5, 0, 0);
+    assert_eq!(bench.snapshot_failures(), 0);
+}
+
+#[test]
+fn t18_a_disk_that_fails_for_a_while() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..2));
+    bench.look().save();
+    // Nothing is at the begin of our memory: reading and writing there fails with EIO.
+    let slot = bench.folder.path().join("state/logs.0.state");
+    let error = File::open("/proc/self/mem").and_then(|mut file| std::io::Read::read(&mut file, &mut [0])).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    std::os::unix::fs::symlink("/proc/self/mem", &slot).unwrap();
+    bench.append("app.log", lines(2..4));
+    bench.look().save();
+    assert_eq!(bench.snapshot_failures(), 1);
+    // Neither can it be read: the other slot counts.
+    bench.kill();
+    bench.look().check(4, 0, 0);
+    assert_eq!(bench.snapshot_failures(), 1);
+    fs::remove_file(&slot).unwrap();
+    bench.save();
+    bench.append("app.log", lines(4..5));
+    bench.kill();
+    bench.look().check(5, 0, 0);
+    assert_eq!(bench.snapshot_failures(), 0);
+}
+
+#[test]
+fn t23_a_series_that_was_idle_for_a_year_goes_on_where_it_was() {
+    let mut bench = Bench::new();
+    bench.append("app.log", lines(0..3));
+    bench.look();
+    let families = bench.engine.families();
+    let year = 365 * 86_400_000;
+    let mut now = crate::clock::Moment::read();
+    now.wall += year;
+    let mut all = families.lock();
+    all.set_now(now);
+    all.tick();
+    drop(all);
+    bench.now += Duration::from_millis(u64::try_from(year).unwrap());
+    bench.look().check(3, 0, 0);
+    bench.append("app.log", lines(3..4));
+    bench.look().check(4, 0, 0);
+    bench.save();
+    bench.kill();
+    bench.look().check(4, 0, 0);
+}
+
+#[test]
+fn t24_the_first_increment_is_seen_as_one() {
+    let mut bench = Bench::new();
+    let exposed = |bench: &Bench| {
+        let mut registry = crate::metrics::Registry::default();
+        registry.expose(bench.engine.families());
+        let text = crate::metrics::exposition::Format::OpenMetrics.write(&registry).unwrap();
+        let of = |name: &str| {
+            let begin = format!("{name}{{level=\"info\",service=\"decisionbox-agent\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&begin)).map(str::to_owned)
+        };
+        (of("decisionbox_log_lines_total").unwrap(), of("decisionbox_log_lines_created").unwrap())
+    };
+    let (zero, created) = exposed(&bench);
+    assert_eq!(zero.parse(), Ok(0.0), "it is there before the first line");
+    bench.append("app.log", lines(0..1));
+    bench.look().save();
+    assert_eq!(exposed(&bench).0.parse(), Ok(1.0));
+    bench.kill();
+    bench.look();
+    assert_eq!(exposed(&bench).1, created, "a restart is no new begin");
+}

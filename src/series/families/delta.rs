@@ -5,7 +5,8 @@
 //! What concerns more than one series, such as a finish whose start another thread may have seen, or which series is
 //! beyond the cap, is decided only then.
 
-use crate::series::families::{Families, Family, FamilyId, PairsId, SeriesId, SeriesValue, WatchId};
+use crate::series::families::family::{Family, SeriesValue};
+use crate::series::families::{Families, FamilyId, PairsId, SeriesId, WatchId};
 
 /// What a delta remembers of a series.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,8 @@
 
 use crate::config::rules::MetricKind;
 use crate::metrics::open_metrics::Exemplar;
-use crate::series::families::{Families, Family, Series, SeriesId};
+use crate::series::families::family::{Family, Series};
+use crate::series::families::{Families, SeriesId};
 
 /// An exemplar is replaced no sooner than this, in milliseconds: one a scrape is what a scraper keeps.
 const EXEMPLAR_AGE: i64 = 1000;

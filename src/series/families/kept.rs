@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::series::families::family::{Family, SeriesValue};
 use crate::series::families::pairs::PairsState;
-use crate::series::families::{Families, Family, OVERFLOW, SeriesValue};
+use crate::series::families::{Families, OVERFLOW};
 
 /// The values of counters, histograms and known gauges, since when they count, and starts that wait for their finish.
 /// Exemplars are not kept: a scraper has them, and new ones come.

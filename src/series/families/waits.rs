@@ -2,8 +2,9 @@
 
 use crate::config::rules::{Metric, MetricKind};
 use crate::series::families::delta::{Event, Finish};
+use crate::series::families::family::SeriesValue;
 use crate::series::families::pairs::{Pairs, Unpaired};
-use crate::series::families::{DeclareError, Families, SeriesId, SeriesValue};
+use crate::series::families::{DeclareError, Families, SeriesId};
 
 /// A pair of a start and a finish within its [`Families`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,7 +2,8 @@
 
 use crate::config::rules::MetricKind;
 use crate::metrics::open_metrics::{Buckets, Kind, Labels, OpenMetrics};
-use crate::series::families::{Families, Family, Series, SeriesValue};
+use crate::series::families::Families;
+use crate::series::families::family::{Family, Series, SeriesValue};
 
 /// The name under which OpenMetrics knows a metric: its writer adds `_total` by itself.
 pub(super) fn family_name(name: &str, kind: MetricKind) -> &str {
