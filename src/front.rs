@@ -80,6 +80,7 @@ pub struct Embedded {
 pub struct FrontDoor {
     served: Served<Door>,
     keys: Arc<Keys>,
+    upstream: Arc<Upstream>,
     starts: Option<(Arc<Starts>, Watch)>,
     stop: CancellationToken,
 }
@@ -117,7 +118,7 @@ impl FrontDoor {
         let metrics = FrontMetrics::default();
         metrics.register(registry);
         let keys = Arc::new(Keys::open(&config.auth, &metrics)?);
-        let upstream = Upstream::new(&config.upstream, &config.timeouts, metrics.clone()).map_err(FrontError::Upstream)?;
+        let upstream = Arc::new(Upstream::new(&config.upstream, &config.timeouts, metrics.clone()).map_err(FrontError::Upstream)?);
         let routes = Routes::new(&config.routes);
         let starts = config.admission.clone().map(|admission| starts(admission, who, registry));
         let bounds = Bounds {
@@ -136,13 +137,13 @@ impl FrontDoor {
             routes,
             keys: Arc::clone(&keys),
             clients: Mutex::new(Clients::new(&config.limits)),
-            upstream: Arc::new(upstream),
+            upstream: Arc::clone(&upstream),
             metrics,
             opened: Instant::now(),
             stop: stop.clone(),
             config,
         };
-        Ok(Self { served: Served { service: Door(Arc::new(house)), certificate, metrics: listener, bounds }, keys, starts, stop })
+        Ok(Self { served: Served { service: Door(Arc::new(house)), certificate, metrics: listener, bounds }, keys, upstream, starts, stop })
     }
 
     /// Answers on `listener` until the stop. Blocks its thread.
@@ -159,7 +160,8 @@ impl FrontDoor {
                     watch.run(self.stop.clone()).await;
                 }
             };
-            let ((), (), kept) = tokio::join!(served, watched, self.keys.keep_current(self.stop.clone()));
+            let tidied = self.upstream.tidy(&self.stop);
+            let ((), (), (), kept) = tokio::join!(served, watched, tidied, self.keys.keep_current(self.stop.clone()));
             if let Some(starts) = starts {
                 starts.finish(FINISH).await;
             }

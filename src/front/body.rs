@@ -74,7 +74,8 @@ pub struct UpstreamBody {
     connection: Option<Returned>,
     /// How long the API may pause.
     patience: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// When it will have paused for so long.
+    due: Option<Instant>,
 }
 
 // === impl RequestBody ===
@@ -229,7 +230,7 @@ impl UpstreamBody {
     /// The body of an answer that came over `connection`.
     #[must_use]
     pub fn new(body: Incoming, connection: Returned, patience: Duration) -> Self {
-        Self { body, connection: Some(connection), patience, timer: None }
+        Self { body, connection: Some(connection), patience, due: None }
     }
 
     /// Gives the connection back where nothing more will come over it for this answer.
@@ -245,16 +246,21 @@ impl Body for UpstreamBody {
     type Error = BodyFault;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            let patience = self.patience;
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-            ready!(timer.as_mut().poll(context));
-            return Poll::Ready(Some(Err(BodyFault::Stalled)));
-        };
-        let next = Instant::now() + self.patience;
-        if let Some(timer) = &mut self.timer {
-            timer.as_mut().reset(next);
+        let this = &mut *self;
+        let mut polled = Pin::new(&mut this.body).poll_frame(context);
+        if polled.is_pending()
+            && let Some(connection) = &mut this.connection
+        {
+            connection.go_on(context);
+            polled = Pin::new(&mut this.body).poll_frame(context);
+            if polled.is_pending() {
+                let due = *this.due.get_or_insert_with(|| Instant::now() + this.patience);
+                ready!(connection.poll_due(due, context));
+                return Poll::Ready(Some(Err(BodyFault::Stalled)));
+            }
         }
+        let frame = ready!(polled);
+        this.due = None;
         if frame.is_none() {
             self.give_back(true);
         }

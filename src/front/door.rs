@@ -2,15 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING, UPGRADE,
@@ -18,14 +16,14 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt as _};
+use tower::ServiceExt as _;
 
 use crate::config::front::Front;
 use crate::config::front::routes::Scope;
 use crate::front::body::{AnswerBody, RequestBody, UpstreamBody};
 use crate::front::clients::{ClientId, Clients};
 use crate::front::cors::is_preflight;
-use crate::front::headers::{CLIENT, Origin, REQUEST_ID, prepare_answer, prepare_request, request_id, wants_websocket};
+use crate::front::headers::{CLIENT, Origin, REQUEST_ID, detach, prepare_answer, prepare_request, request_id, wants_websocket};
 use crate::front::keys::{Identity, Keys};
 use crate::front::metrics::{FrontMetrics, RouteMetrics};
 use crate::front::path;
@@ -36,7 +34,7 @@ use crate::front::tunnel;
 use crate::front::upstream::{Upstream, UpstreamFault};
 use crate::front::visit::Visit;
 use crate::runtime::caller::Caller;
-use crate::runtime::listen::LastAnswer;
+use crate::runtime::listen::{Answers, LastAnswer};
 
 /// The template that runs are started by, and the segment in which it names the project.
 pub const START: &str = "/api/v1/projects/{id}/discover";
@@ -85,18 +83,17 @@ struct Guest {
 
 // === impl Door ===
 
-impl Service<Request<Incoming>> for Door {
-    type Response = Response<AnswerBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+impl Answers for Door {
+    type Body = AnswerBody;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Self::Future {
+        // Here and not in the future: before anything more is read.
+        if request.version() != Version::HTTP_2 {
+            detach(&mut request);
+        }
         let house = Arc::clone(&self.0);
-        Box::pin(async move { Ok(house.receive(request).await) })
+        Box::pin(async move { Ok(house.receive(request, peer).await) })
     }
 }
 
@@ -104,9 +101,7 @@ impl Service<Request<Incoming>> for Door {
 
 impl House {
     /// Answers a request, whatever becomes of it.
-    async fn receive(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-        let peer = peer.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
+    async fn receive(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<AnswerBody> {
         let origin = Origin::of(peer, request.headers(), &self.config.trusted_proxies);
         let id = request_id(request.headers(), fastrand::u128(..));
         let found = self.routes.find(request.method(), request.uri().path());
@@ -169,11 +164,11 @@ impl House {
         self.check_body(&request)?;
         let guest = Guest { peer, origin, identity, scope: found.scope };
         if let Some(service) = &self.embedded[found.template] {
-            return self.serve_here(service, request, &guest).await;
+            return Box::pin(self.serve_here(service, request, &guest)).await;
         }
         match &self.starts {
             Some(starts) if *request.method() == Method::POST && self.start_template == Some(found.template) => {
-                self.start_run(starts, request, &guest).await
+                Box::pin(self.start_run(starts, request, &guest)).await
             }
             _ => self.forward(request, guest, visit).await,
         }
@@ -259,7 +254,7 @@ impl House {
             visit.answered(response.status());
             visit.is_stream = true;
             let server = hyper::upgrade::on(&mut response);
-            tunnel::open(client, server, visit, self.config.timeouts.stream, self.stop.clone());
+            tunnel::open(client, server, connection.into_driver(), visit, self.config.timeouts.stream, self.stop.clone());
             mark_upgrade(response.headers_mut());
             return Ok(response.map(|_| AnswerBody::empty()));
         }

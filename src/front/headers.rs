@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use hyper::{Request, Uri};
 use ipnet::IpNet;
 
 /// The id of a request, as clients send it and get it back.
@@ -17,6 +18,9 @@ pub const CLIENT: HeaderName = HeaderName::from_static("x-bellwether-client");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// How many headers a request gets on its way: the host, where it comes from, and who asks.
+const ADDED: usize = 5;
 
 /// What belongs to one connection (RFC 9110, 7.6.1), beside what `Connection` names.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -64,6 +68,29 @@ fn is_cors(name: &HeaderName) -> bool {
     })
 }
 
+/// Makes what a head says its own. Until then it is parts of the buffer that the head came in: hyper would take another of
+/// 8 KiB for as long as anybody holds one of them.
+pub fn detach<B>(request: &mut Request<B>) {
+    let values = request.headers().values().map(HeaderValue::len).sum::<usize>();
+    let address = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let mut text = Vec::with_capacity(values + address.len());
+    text.extend_from_slice(address.as_bytes());
+    request.headers().values().for_each(|value| text.extend_from_slice(value.as_bytes()));
+    let mut rest = Bytes::from(text);
+    let address = rest.split_to(address.len());
+    for value in request.headers_mut().values_mut() {
+        if let Ok(own) = HeaderValue::from_maybe_shared(rest.split_to(value.len())) {
+            *value = own;
+        }
+    }
+    // Whole addresses are for proxies of another kind: rare, and copied less cheaply.
+    let is_path = request.uri().authority().is_none();
+    let own = if is_path { Uri::from_maybe_shared(address) } else { Uri::try_from(request.uri().to_string()) };
+    if let Ok(own) = own {
+        *request.uri_mut() = own;
+    }
+}
+
 /// Where a request comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin {
@@ -106,6 +133,8 @@ pub fn prepare_request(headers: &mut HeaderMap, origin: &Origin, peer: SocketAdd
     take(headers, |name| {
         is_hop_by_hop(name) || speaks_for_others(name) || *name == AUTHORIZATION || *name == API_KEY || (!is_believed && tells_origin(name))
     });
+    // Room for all that is added, at once.
+    headers.reserve(ADDED);
     let host = headers.insert(HOST, authority.clone());
     if let Ok(address) = HeaderValue::from_maybe_shared(Bytes::from(peer.ip().to_canonical().to_string())) {
         headers.append(FORWARDED_FOR, address);
@@ -195,6 +224,19 @@ mod tests {
     }
 
     const PEER: ([u8; 4], u16) = ([10, 0, 0, 7], 1234);
+
+    #[test]
+    fn what_a_head_says_outlives_the_buffer_that_it_came_in() {
+        for address in ["/a/caf%C3%A9?x=1&y", "*", "http://front:80/a?b", "/"] {
+            let request = || {
+                let builder = Request::builder().uri(address).header("host", "front").header("x-empty", "");
+                builder.header("cookie", "a=1").header("cookie", HeaderValue::from_bytes(b"b=\xff").unwrap()).body(()).unwrap()
+            };
+            let mut detached = request();
+            detach(&mut detached);
+            assert_eq!((detached.uri(), detached.headers()), (request().uri(), request().headers()));
+        }
+    }
 
     #[test]
     fn a_stranger_is_not_believed_and_speaks_for_nobody() {

@@ -94,7 +94,7 @@ impl Keys {
         };
         match (self.holder_of(sent), &self.issuer) {
             (Some(identity), _) => Ok(identity),
-            (None, Some(issuer)) if bearer.is_some() => issuer.identify(sent).await,
+            (None, Some(issuer)) if bearer.is_some() => Box::pin(issuer.identify(sent)).await,
             (None, _) => Err(Refusal::Unauthorized),
         }
     }

@@ -3,7 +3,6 @@
 
 pub mod starts;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -55,7 +54,8 @@ pub struct FrontMetrics {
 #[derive(Debug)]
 pub struct RouteMetrics {
     template: Arc<str>,
-    requests: RwLock<HashMap<(&'static str, u16), Counter>>,
+    /// By method and code: a handful, so that looking through them is quicker than hashing.
+    requests: RwLock<Vec<((&'static str, u16), Counter)>>,
     family: Family<RequestLabels, Counter>,
     durations: Family<RouteLabel, Duration, fn() -> Duration>,
     /// Requests that were answered quickly.
@@ -148,14 +148,17 @@ impl RouteMetrics {
     /// A request has been answered.
     pub fn answered(&self, method: &Method, status: StatusCode) {
         let key = (method_label(method), status.as_u16());
-        if let Some(counter) = self.requests.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some((_, counter)) = self.requests.read().unwrap_or_else(PoisonError::into_inner).iter().find(|(known, _)| *known == key) {
             counter.inc();
             return;
         }
         let labels = [("route", self.template.to_string()), ("method", key.0.to_owned()), ("code", key.1.to_string())];
         let counter = self.family.get_or_create(&labels).clone();
         counter.inc();
-        self.requests.write().unwrap_or_else(PoisonError::into_inner).insert(key, counter);
+        let mut requests = self.requests.write().unwrap_or_else(PoisonError::into_inner);
+        if requests.iter().all(|(known, _)| *known != key) {
+            requests.push((key, counter));
+        }
     }
 
     /// How long it took, and the id of the request.

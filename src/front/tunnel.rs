@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::front::upstream::pool::Driver;
 use crate::front::visit::Visit;
 
 /// What is read at once.
@@ -24,13 +25,17 @@ struct Talk {
 
 /// Passes bytes on between both sides in the background, for as long as anybody talks. Takes up the place of its request
 /// until its end.
-pub fn open(client: OnUpgrade, server: OnUpgrade, mut visit: Box<Visit>, patience: Duration, stop: CancellationToken) {
+pub fn open(client: OnUpgrade, server: OnUpgrade, driver: Driver, mut visit: Box<Visit>, patience: Duration, stop: CancellationToken) {
     let tunnels = visit.tunnels();
     tunnels.inc();
     #[expect(clippy::disallowed_methods, reason = "ends with its connection, by the configured silence, or at the stop")]
     tokio::spawn(async move {
         let talk = async {
-            let (client, server) = tokio::try_join!(client, server).ok()?;
+            let driven = async {
+                driver.finish().await;
+                Ok(())
+            };
+            let (client, server, ()) = tokio::try_join!(client, server, driven).ok()?;
             Some(pass_on(TokioIo::new(client), TokioIo::new(server), patience).await)
         };
         tokio::select! {

@@ -3,21 +3,26 @@
 //! A request is sent once. It goes to another connection only when it has provably not left this process.
 
 pub mod pool;
+mod timer;
 
 use std::error::Error;
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, Uri, Version};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::front::{Timeouts, UpstreamTarget};
 use crate::front::body::{BodyFault, RequestBody};
 use crate::front::metrics::FrontMetrics;
-use crate::front::upstream::pool::{Pool, Returned};
+use crate::front::upstream::pool::{Connection, Pool, Returned};
 
 /// How long an API that refuses connections is given before it is asked again: about what a restart takes to listen.
 const SECOND_ATTEMPT: Duration = Duration::from_millis(250);
@@ -127,35 +132,46 @@ impl Upstream {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
         let limit = limit.map_or(self.response, |limit| limit.min(self.response));
-        let sent = timeout(limit, self.exchange(request)).await.unwrap_or(Err(UpstreamFault::Timeout));
+        let sent = self.exchange(request, limit).await;
         if let Err(fault) = sent {
             self.metrics.upstream_failed(fault);
         }
         sent
     }
 
-    async fn exchange(&self, mut request: Request<RequestBody>) -> Result<(Response<Incoming>, Returned), UpstreamFault> {
+    /// Lets go of connections that are of no more use, until `stop`.
+    pub async fn tidy(&self, stop: &CancellationToken) {
+        self.pool.tidy(stop).await;
+    }
+
+    async fn exchange(&self, mut request: Request<RequestBody>, limit: Duration) -> Result<(Response<Incoming>, Returned), UpstreamFault> {
+        let now = Instant::now();
+        let due = now + limit;
         loop {
-            let kept = self.pool.kept();
+            let kept = match self.pool.kept(now) {
+                None if self.pool.is_crowded() => Box::pin(self.pool.given_back()).await,
+                kept => kept,
+            };
             let is_fresh = kept.is_none();
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => self.connect(request.method()).await?,
+                None => {
+                    // Seldom, and large: not a part of what each request takes up.
+                    let connected = timeout_at(due, Box::pin(self.connect(request.method()))).await;
+                    connected.unwrap_or(Err(UpstreamFault::Timeout))?
+                }
             };
-            match connection.sender.try_send_request(request).await {
+            match ask(&mut connection, request, due).await? {
                 Ok(answer) => return Ok((answer, connection.returned(&self.pool))),
-                Err(mut refused) => match refused.take_message() {
-                    // A connection that was kept has ended meanwhile, and the request is still ours.
-                    Some(again) if !is_fresh => request = again,
-                    Some(_) => return Err(UpstreamFault::Connect),
-                    None => return Err(UpstreamFault::of(refused.error())),
-                },
+                // A connection that was kept has ended meanwhile, and the request is still ours.
+                Err(again) if !is_fresh => request = again,
+                Err(_) => return Err(UpstreamFault::Connect),
             }
         }
     }
 
     /// A new connection. Where the method may be repeated, an API that is just being restarted is asked twice.
-    async fn connect(&self, method: &Method) -> Result<pool::Connection, UpstreamFault> {
+    async fn connect(&self, method: &Method) -> Result<Connection, UpstreamFault> {
         match self.pool.connect().await {
             Err(fault) if fault == UpstreamFault::Connect && method.is_idempotent() => {
                 tokio::time::sleep(SECOND_ATTEMPT).await;
@@ -164,5 +180,31 @@ impl Upstream {
             }
             connected => connected,
         }
+    }
+}
+
+/// Sends a request over a connection, and drives the connection until there is an answer. `Ok(Err)` gives back a request that
+/// has not left.
+async fn ask(
+    connection: &mut Connection,
+    request: Request<RequestBody>,
+    due: Instant,
+) -> Result<Result<Response<Incoming>, Request<RequestBody>>, UpstreamFault> {
+    let Connection { sender, driver, timer } = connection;
+    let mut sent = pin!(sender.try_send_request(request));
+    let asked = poll_fn(|context| {
+        driver.go_on(context);
+        match sent.as_mut().poll(context) {
+            Poll::Ready(asked) => Poll::Ready(Some(asked)),
+            Poll::Pending => timer.poll_due(due, context).map(|()| None),
+        }
+    });
+    match asked.await {
+        None => Err(UpstreamFault::Timeout),
+        Some(Ok(answer)) => Ok(Ok(answer)),
+        Some(Err(mut refused)) => match refused.take_message() {
+            Some(request) => Ok(Err(request)),
+            None => Err(UpstreamFault::of(refused.error())),
+        },
     }
 }

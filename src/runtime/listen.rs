@@ -8,12 +8,15 @@ mod pace;
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body as RouterBody;
 use axum::extract::ConnectInfo;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -26,7 +29,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt as _};
+use tower::ServiceExt as _;
+use tower::util::Oneshot;
 
 use crate::runtime::certificate::Certificate;
 pub use crate::runtime::listen::connections::ListenerMetrics;
@@ -38,6 +42,17 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Streams that share one connection of HTTP/2: what browsers and other servers take for enough.
 const STREAMS: u32 = 100;
+
+/// What answers the requests of a listener.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static;
+    /// Waits for the answer.
+    type Future: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + 'static;
+
+    /// Answers a request of whoever is connected from `peer`.
+    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Self::Future;
+}
 
 /// What a listener serves.
 #[derive(Clone, Debug)]
@@ -101,11 +116,7 @@ impl Default for Bounds {
 }
 
 /// Serves on `listener` until `stop`, then lets the requests under way end.
-pub async fn serve<S, B>(listener: TcpListener, served: Served<S>, stop: CancellationToken)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
-{
+pub async fn serve<S: Answers>(listener: TcpListener, served: Served<S>, stop: CancellationToken) {
     let Served { service, certificate, metrics, bounds } = served;
     let acceptor = certificate.as_ref().map(|certificate| acceptor(certificate, bounds.http2));
     let common = Common { service, acceptor, http: Arc::new(http(bounds)), bounds };
@@ -163,17 +174,14 @@ async fn accept(
     Ok((stream, peer, connections.admit(Patience { head: bounds.head, idle: bounds.idle }).await))
 }
 
-fn begin<S, B>(
+fn begin<S: Answers>(
     open: &TaskTracker,
     stream: TcpStream,
     peer: SocketAddr,
     connection: Connection,
     common: Common<S>,
     farewell: CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
-{
+) {
     #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `open` waits for it at the end")]
     tokio::spawn(open.track_future(async move {
         let evicted = connection.evicted();
@@ -185,32 +193,34 @@ fn begin<S, B>(
     }));
 }
 
-async fn converse<S, B>(stream: TcpStream, peer: SocketAddr, connection: &Connection, common: Common<S>, farewell: CancellationToken)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
-{
+async fn converse<S: Answers>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    connection: &Connection,
+    common: Common<S>,
+    farewell: CancellationToken,
+) {
     let Some(acceptor) = &common.acceptor else {
         return answer(stream, peer, connection, &common, farewell).await;
     };
-    // One who does not shake hands is like one who never asks; both are their own business.
-    if let Ok(Ok(stream)) = tokio::time::timeout(common.bounds.head, acceptor.accept(stream)).await {
-        answer(stream, peer, connection, &common, farewell).await;
+    // One who does not shake hands is like one who never asks; both are their own business. What TLS takes up is no part of
+    // connections without it.
+    let handshake = Box::pin(acceptor.accept(stream));
+    if let Ok(Ok(stream)) = tokio::time::timeout(common.bounds.head, handshake).await {
+        Box::pin(answer(stream, peer, connection, &common, farewell)).await;
     }
 }
 
 /// Answers until the client ends the connection, or until `farewell`: then what has begun is answered, and nothing more.
-async fn answer<T, S, B>(stream: T, peer: SocketAddr, connection: &Connection, common: &Common<S>, farewell: CancellationToken)
+async fn answer<T, S>(stream: T, peer: SocketAddr, connection: &Connection, common: &Common<S>, farewell: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
+    S: Answers,
 {
     let (state, service, last) = (connection.state(), common.service.clone(), farewell.clone());
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let is_shared = request.version() == Version::HTTP_2;
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let (busy, answer, last) = (state.busy(is_shared), service.clone().oneshot(request), last.clone());
+        let (busy, answer, last) = (state.busy(is_shared), service.answer(request, peer), last.clone());
         async move {
             let mut answer = answer.await?;
             match answer.extensions().get::<LastAnswer>() {
@@ -231,6 +241,18 @@ where
             conversation.as_mut().graceful_shutdown();
             let _ = conversation.await;
         }
+    }
+}
+
+// === impl Router ===
+
+impl Answers for Router {
+    type Body = RouterBody;
+    type Future = Oneshot<Self, Request<Incoming>>;
+
+    fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Self::Future {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        self.clone().oneshot(request)
     }
 }
 

@@ -2,32 +2,48 @@
 //! a peak end by themselves.
 //!
 //! There is one API and one thread that asks it. A pool for many of each does per request what is not needed here: it
-//! hashes the host and starts a task.
+//! hashes the host and starts a task. A connection has no task either: whoever asks over it, or reads the answer, drives it.
 
 use std::error::Error;
+use std::fmt;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::front::UpstreamTarget;
 use crate::front::body::RequestBody;
 use crate::front::metrics::FrontMetrics;
 use crate::front::upstream::UpstreamFault;
+use crate::front::upstream::timer::Timer;
 use crate::store::names::Names;
 use crate::store::tls::{Expiry, client};
 
 /// How long a connection is kept and not used: below the 60 s after which DecisionBox's API closes it, so that no request
 /// meets its end.
 const KEEP: Duration = Duration::from_secs(30);
+/// How often those are let go that nobody needed for so long, or that the API has closed.
+const TIDY: Duration = Duration::from_secs(10);
 /// How many are kept: as many as may be asked over at once by default.
 const MOST_KEPT: usize = 512;
+
+/// So many are opened as soon as they are asked for.
+const AT_ONCE: i64 = 64;
+/// Beyond, one that is given back is waited for so long before another is opened. A rush of short requests shares what is
+/// there, where each connection would take 20 KiB here and more at the API; what takes the API longer than this loses little.
+const RUSH: Duration = Duration::from_millis(10);
 
 /// Connections to one API.
 #[derive(Debug)]
@@ -38,6 +54,8 @@ pub struct Pool {
     names: Names,
     limit: Duration,
     kept: Mutex<Vec<Kept>>,
+    /// Tells that one has been given back.
+    given_back: Notify,
     metrics: FrontMetrics,
 }
 
@@ -48,7 +66,7 @@ struct Tls {
 
 #[derive(Debug)]
 struct Kept {
-    sender: SendRequest<RequestBody>,
+    connection: Connection,
     since: Instant,
 }
 
@@ -57,12 +75,22 @@ struct Kept {
 pub struct Connection {
     /// Takes one request at a time.
     pub sender: SendRequest<RequestBody>,
+    /// Carries it to the API, and the answer back.
+    pub driver: Driver,
+    /// Rings where the API is too slow.
+    pub timer: Timer,
+}
+
+/// What is done on a connection: reads and writes. Nothing happens on it unless this goes on.
+pub struct Driver {
+    work: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    open: Gauge,
 }
 
 /// A connection that can be given back once its answer has ended.
 #[derive(Debug)]
 pub struct Returned {
-    sender: SendRequest<RequestBody>,
+    connection: Connection,
     pool: Arc<Pool>,
 }
 
@@ -83,20 +111,45 @@ impl Pool {
             }
         };
         let (host, port) = (target.host.clone(), target.port);
-        Ok(Self { host, port, tls, names: Names::default(), limit, kept: Mutex::default(), metrics })
+        Ok(Self { host, port, tls, names: Names::default(), limit, kept: Mutex::default(), given_back: Notify::new(), metrics })
     }
 
-    /// A connection that was kept and still is open.
-    pub fn kept(&self) -> Option<Connection> {
+    /// A connection that was kept. The API may have closed it meanwhile.
+    pub fn kept(&self, now: Instant) -> Option<Connection> {
         let mut kept = self.lock();
-        let usable = kept.iter().rposition(|kept| kept.sender.is_ready())?;
-        let Kept { sender, since } = kept.remove(usable);
-        if since.elapsed() > KEEP {
+        let Kept { connection, since } = kept.pop()?;
+        if now.saturating_duration_since(since) > KEEP {
             // It was used last: all others are older.
             kept.clear();
             return None;
         }
-        Some(Connection { sender })
+        Some(connection)
+    }
+
+    /// Whether so many are open that one that is given back is worth waiting for.
+    pub fn is_crowded(&self) -> bool {
+        self.metrics.upstream_connections.get() >= AT_ONCE
+    }
+
+    /// One that is given back, if that is soon.
+    pub async fn given_back(&self) -> Option<Connection> {
+        let given_back = async {
+            loop {
+                self.given_back.notified().await;
+                if let Some(connection) = self.kept(Instant::now()) {
+                    return connection;
+                }
+            }
+        };
+        timeout(RUSH, given_back).await.ok()
+    }
+
+    /// Lets go, until `stop`, of connections that nobody has needed for a while and of those that the API has closed.
+    pub async fn tidy(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
+            let now = Instant::now();
+            self.lock().retain_mut(|kept| now.saturating_duration_since(kept.since) <= KEEP && kept.connection.is_open());
+        }
     }
 
     /// A new one.
@@ -121,28 +174,20 @@ impl Pool {
         let (sender, connection) = Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(|_| UpstreamFault::Reset)?;
         let open = self.metrics.upstream_connections.clone();
         open.inc();
-        #[expect(clippy::disallowed_methods, reason = "lives no longer than its connection, which ends when nobody holds it")]
-        tokio::spawn(async move {
-            // Whoever waits for the answer is told what went wrong.
-            let _ = connection.with_upgrades().await;
-            open.dec();
-        });
-        Ok(Connection { sender })
+        let driver = Driver { work: Some(Box::pin(connection.with_upgrades())), open };
+        Ok(Connection { sender, driver, timer: Timer::default() })
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>) {
-        if sender.is_closed() {
+    fn keep(&self, mut connection: Connection) {
+        // One that is still at its request, or that was closed behind its answer, is of no use to others.
+        if !connection.sender.is_ready() && !connection.is_open() {
             return;
         }
         let mut kept = self.lock();
-        // Those that have ended meanwhile, and those that nobody has needed for a while.
-        if let Some(oldest) = kept.first()
-            && (oldest.since.elapsed() > KEEP || oldest.sender.is_closed())
-        {
-            kept.retain(|kept| kept.since.elapsed() <= KEEP && !kept.sender.is_closed());
-        }
         if kept.len() < MOST_KEPT {
-            kept.push(Kept { sender, since: Instant::now() });
+            kept.push(Kept { connection, since: Instant::now() });
+            drop(kept);
+            self.given_back.notify_one();
         }
     }
 
@@ -157,7 +202,45 @@ impl Pool {
 impl Connection {
     /// What is given back after the answer.
     pub fn returned(self, pool: &Arc<Pool>) -> Returned {
-        Returned { sender: self.sender, pool: Arc::clone(pool) }
+        Returned { connection: self, pool: Arc::clone(pool) }
+    }
+
+    /// Whether the next request can go over it, as far as is known by now.
+    fn is_open(&mut self) -> bool {
+        self.driver.go_on(&mut Context::from_waker(Waker::noop()));
+        self.sender.is_ready()
+    }
+}
+
+// === impl Driver ===
+
+impl Driver {
+    /// Reads and writes what there is. Whoever waits for the answer is told what went wrong.
+    pub fn go_on(&mut self, context: &mut Context<'_>) {
+        if let Some(work) = &mut self.work
+            && work.as_mut().poll(context).is_ready()
+        {
+            self.work = None;
+        }
+    }
+
+    /// Waits for the end of the connection, or for its becoming another's.
+    pub async fn finish(mut self) {
+        if let Some(work) = self.work.take() {
+            let _ = work.await;
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Driver({})", if self.work.is_some() { "open" } else { "ended" })
     }
 }
 
@@ -166,12 +249,78 @@ impl Connection {
 impl Returned {
     /// Its answer has ended: it can be asked over again.
     pub fn give_back(self) {
-        self.pool.keep(self.sender);
+        self.pool.keep(self.connection);
+    }
+
+    /// Goes on with the answer.
+    pub fn go_on(&mut self, context: &mut Context<'_>) {
+        self.connection.driver.go_on(context);
+    }
+
+    /// Ready when the API has been waited for until `due`.
+    pub fn poll_due(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        self.connection.timer.poll_due(due, context)
+    }
+
+    /// What is left to do where the connection becomes a tunnel.
+    pub fn into_driver(self) -> Driver {
+        self.connection.driver
     }
 }
 
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Tls({:?})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    fn pool() -> Arc<Pool> {
+        let target = UpstreamTarget { host: "api".to_owned(), port: 1, authority: "api:1".to_owned(), tls: None };
+        Arc::new(Pool::new(&target, Duration::from_secs(1), FrontMetrics::default()).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_rush_the_next_has_what_is_given_back_and_else_a_connection_of_its_own() {
+        let pool = pool();
+        let (ours, theirs) = duplex(1024);
+        let connection = pool.begin(ours).await.unwrap();
+        assert!(!pool.is_crowded());
+        pool.metrics.upstream_connections.set(AT_ONCE);
+        assert!(pool.is_crowded());
+        let begin = Instant::now();
+        assert!(pool.given_back().await.is_none());
+        assert_eq!(begin.elapsed(), RUSH);
+        let (next, after, ()) = tokio::join!(pool.given_back(), pool.given_back(), async { connection.returned(&pool).give_back() });
+        assert!(next.is_some() && after.is_none(), "one has it");
+        drop(theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_has_closed_or_nobody_needs_is_let_go() {
+        let pool = pool();
+        let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let (one, other) = duplex(1024);
+            ours.push(pool.begin(one).await.unwrap());
+            theirs.push(other);
+        }
+        ours.into_iter().for_each(|connection| connection.returned(&pool).give_back());
+        let (stop, open) = (CancellationToken::new(), || pool.metrics.upstream_connections.get());
+        assert_eq!((pool.lock().len(), open()), (2, 2));
+        theirs.pop();
+        let look = async {
+            tokio::time::sleep(TIDY + Duration::from_millis(1)).await;
+            assert_eq!((pool.lock().len(), open()), (1, 1), "the API has closed one");
+            tokio::time::sleep(KEEP + TIDY).await;
+            assert_eq!((pool.lock().len(), open()), (0, 0), "nobody needs the other");
+            stop.cancel();
+        };
+        tokio::join!(pool.tidy(&stop), look);
     }
 }
