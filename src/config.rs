@@ -5,6 +5,7 @@
 
 pub mod alerts;
 pub mod backups;
+pub mod cluster;
 pub mod collect;
 mod decode;
 pub mod environment;

@@ -1,5 +1,6 @@
 //! The databases of the application, with the limits that a sidecar needs.
 
+pub mod cluster;
 pub mod fault;
 pub mod http;
 pub mod lease;

@@ -54,7 +54,10 @@ pub(super) fn start(
         let runs = Runs::open(&settings.runs, store, state_dir, Path::new(OURSELVES), registry)?;
         supervisor.spawn("runs", Arc::clone(&runs).keep(shutdown.token()));
         embedded.runs = Some(runs.router());
-        read_outputs(config, state_dir);
+        // Those of Jobs are where those of all pods are.
+        if config.services.runs.jobs.is_none() {
+            read_outputs(config, state_dir);
+        }
     }
     Ok(embedded)
 }

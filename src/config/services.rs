@@ -2,6 +2,8 @@
 //!
 //! Owns how they are written. Whether one runs is decided by `front`: these settings alone start nothing.
 
+pub mod jobs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::problems::{Complaints, Place, Problems};
+use crate::config::services::jobs::{AgentJobs, RawAgentJobs};
 use crate::config::spanned::Spanned;
 use crate::config::storage::StorageAccess;
 use crate::config::values::{HumanDuration, HumanSize, OrderedMap};
@@ -77,10 +80,27 @@ enum RawProvider {
     Gcp,
 }
 
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Runner")]
+enum RawRunner {
+    /// As processes of this machine.
+    #[default]
+    Subprocess,
+    /// As Jobs of a cluster.
+    Kubernetes,
+}
+
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RunsService")]
 struct RawRunsService {
+    /// How agents run: `subprocess` unless set.
+    #[serde(default)]
+    runner: RawRunner,
+    /// Agents as Jobs, with `runner: kubernetes`.
+    #[serde(default)]
+    kubernetes: RawAgentJobs,
     /// The program of an agent and its first arguments: `[decisionbox-agent]` unless set.
     agent: Option<Spanned<Vec<String>>>,
     /// All variables that an agent gets; one without a value is left out.
@@ -159,6 +179,8 @@ pub enum CloudSecrets {
 /// How agents are run.
 #[derive(Clone, Debug)]
 pub struct RunsService {
+    /// Agents are Jobs; processes of this machine where there is none.
+    pub jobs: Option<AgentJobs>,
     /// The program and its first arguments.
     pub agent: Vec<String>,
     /// All of an agent's variables.
@@ -297,7 +319,9 @@ impl RawRunsService {
             let place = self.max_running.and_then(|number| number.place);
             complain(place, "max_running", &format!("from 1 to {MOST_RUNNING}"), problems);
         }
+        let jobs = (self.runner == RawRunner::Kubernetes).then(|| self.kubernetes.validate(problems));
         RunsService {
+            jobs,
             agent,
             environment,
             max_running: usize::from(max_running),

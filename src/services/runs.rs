@@ -1,18 +1,22 @@
-//! The run service: the application's runs, each with an agent that is a process of this machine.
+//! The run service: the application's runs, each with an agent that is a process of this machine or a Job of a cluster.
 //!
-//! `run` (pure) says what may follow what and what a run has come to; `fleet` holds the agents and knows no database;
-//! `folder` is what the disk knows of a run; `shim` is the process between us and an agent, so that agents outlive us and
-//! their ends are known all the same; `start` begins runs, `keeper` brings them to their end, `service` is the API.
+//! `run` (pure) says what may follow what and what a run has come to; `agents` holds the agents, which are `fleet`'s processes
+//! or those of `jobs`, and knows no database; `folder` is what the disk knows of a run; `shim` is the process between us and an
+//! agent, so that agents outlive us and their ends are known all the same; `start` begins runs, `keeper` brings them to their
+//! end, `service` is the API.
 //!
 //! One run a project, among any number of processes: `store::run_claims`.
 
+mod agents;
 mod documents;
 mod fleet;
 mod folder;
+mod jobs;
 mod keeper;
 mod last_error;
 mod metrics;
 mod process;
+mod roster;
 pub mod run;
 mod service;
 mod shape;
@@ -30,8 +34,8 @@ use crate::config::services::RunsService;
 use crate::config::stores::MongoStore;
 use crate::metrics::Registry;
 use crate::services::projects::Projects;
+use crate::services::runs::agents::Agents;
 use crate::services::runs::documents::RunDocuments;
-use crate::services::runs::fleet::Fleet;
 use crate::services::runs::folder::write_whole;
 use crate::services::runs::keeper::CLAIM;
 use crate::services::runs::metrics::RunsMetrics;
@@ -61,12 +65,11 @@ pub enum RunsError {
 /// All that runs are begun, kept and shown with.
 #[derive(Debug)]
 pub struct Runs {
-    settings: RunsService,
-    keep: usize,
+    settings: Arc<RunsService>,
     projects: Projects,
     documents: RunDocuments,
     claims: RunClaims,
-    fleet: Fleet,
+    agents: Agents,
     metrics: RunsMetrics,
     /// Rings when there is something to look at.
     bell: Notify,
@@ -89,25 +92,28 @@ impl Runs {
         shim: &Path,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, RunsError> {
-        let path = runs_folder(state_dir.ok_or(RunsError::NoStateDir)?);
-        let failed = |cause| RunsError::Folder { path: path.clone(), cause };
         let mongo = Arc::new(Mongo::new(store.ok_or(RunsError::NoStore)?, Purpose::Runs));
-        std::fs::create_dir_all(&path).map_err(failed)?;
-        let holder = holder(&path).map_err(failed)?;
-        let (fleet, live) = Fleet::open(path.clone(), shim.to_owned(), settings.max_running).map_err(failed)?;
+        let (holder, runs) = match &settings.jobs {
+            // The same after a restart on any node, and that of all replicas.
+            Some(jobs) => (format!("kubernetes/{}", jobs.name), None),
+            None => {
+                let path = runs_folder(state_dir.ok_or(RunsError::NoStateDir)?);
+                let failed = |cause| RunsError::Folder { path: path.clone(), cause };
+                std::fs::create_dir_all(&path).map_err(failed)?;
+                (holder(&path).map_err(failed)?, Some(path))
+            }
+        };
+        let (agents, live) = Agents::open(settings, runs.as_deref(), shim)
+            .map_err(|cause| RunsError::Folder { path: runs.clone().unwrap_or_default(), cause })?;
         let metrics = RunsMetrics::default();
         metrics.register(registry);
-        (0..live).for_each(|_| metrics.reattached());
-        if live > 0 {
-            tracing::info!(agents = live, "agents of an earlier process were found alive, and are looked after again");
-        }
+        metrics.reattached(live);
         Ok(Arc::new(Self {
-            settings: settings.clone(),
-            keep: settings.keep,
+            settings: Arc::new(settings.clone()),
             projects: Projects::new(Arc::clone(&mongo)),
             documents: RunDocuments::new(Arc::clone(&mongo)),
             claims: RunClaims::new(mongo, holder, CLAIM),
-            fleet,
+            agents,
             metrics,
             bell: Notify::new(),
             workers: Handle::current(),

@@ -133,6 +133,15 @@ impl RunClaims {
         self.all(doc! { "holder": &self.holder, "expires": { "$gt": DateTime::from_millis(0) } }).await
     }
 
+    /// Those of them that nobody has renewed in time, by the server's clock.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn lapsed(&self) -> Result<Vec<Claim>, StoreError> {
+        let has_lapsed = doc! { "$lte": ["$expires", "$$NOW"] };
+        self.all(doc! { "holder": &self.holder, "expires": { "$gt": DateTime::from_millis(0) }, "$expr": has_lapsed }).await
+    }
+
     async fn all(&self, filter: Document) -> Result<Vec<Claim>, StoreError> {
         let collection = self.mongo.database().await?.collection::<Document>(COLLECTION);
         within(LIMIT, async move {

@@ -33,19 +33,19 @@ if [ -e "$ORDERS/$run" ]; then . "$ORDERS/$run"; else . "$ORDERS/all"; fi
 "#;
 
 /// A service that runs, and what it works with.
-struct Stage {
-    service: Served,
+pub struct Stage {
+    pub service: Served,
     runs: Arc<Runs>,
-    registry: Registry,
+    pub registry: Registry,
     stop: CancellationToken,
 }
 
 /// What outlives a service.
-struct Ground {
+pub struct Ground {
     server: Mongod,
-    database: Database,
+    pub database: Database,
     folder: TempDir,
-    settings: RunsService,
+    pub settings: RunsService,
 }
 
 /// How the agents of a test are run.
@@ -53,6 +53,7 @@ fn settings(folder: &Path) -> RunsService {
     let (script, orders) = (folder.join("agent.sh"), folder.join("orders"));
     let variables = [("PATH", "/usr/bin:/bin"), ("ORDERS", orders.to_str().unwrap()), ("TOKEN", "for the agent")];
     RunsService {
+        jobs: None,
         agent: vec!["/bin/sh".to_owned(), script.to_str().unwrap().to_owned()],
         environment: variables.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).to_vec(),
         max_running: 64,
@@ -63,7 +64,7 @@ fn settings(folder: &Path) -> RunsService {
 }
 
 impl Ground {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let server = Mongod::start().await;
         let database = server.database("decisionbox").await;
         let folder = tempfile::tempdir().unwrap();
@@ -74,7 +75,7 @@ impl Ground {
     }
 
     /// A service in a state folder of this name.
-    async fn service(&self, name: &str) -> Stage {
+    pub async fn service(&self, name: &str) -> Stage {
         let mut registry = registry();
         let shim = Path::new(env!("CARGO_BIN_EXE_bellwether"));
         let (settings, store, state) = (self.settings.clone(), self.server.store("decisionbox"), self.state(name));
@@ -93,7 +94,7 @@ impl Ground {
         self.folder.path().join(name)
     }
 
-    async fn project(&self) -> String {
+    pub async fn project(&self) -> String {
         let project = ObjectId::new();
         self.database.collection::<Document>("projects").insert_one(doc! { "_id": project, "name": "Puzzle Quest" }).await.unwrap();
         project.to_hex()
@@ -106,13 +107,13 @@ impl Ground {
         std::fs::rename(orders.join("part"), orders.join(run)).unwrap();
     }
 
-    async fn document(&self, run: &str) -> Document {
+    pub async fn document(&self, run: &str) -> Document {
         let runs = self.database.collection::<Document>("discovery_runs");
         runs.find_one(doc! { "_id": ObjectId::parse_str(run).unwrap() }).await.unwrap().unwrap()
     }
 
     /// The document of a run once it is over and its project is free.
-    async fn over(&self, run: &str) -> Document {
+    pub async fn over(&self, run: &str) -> Document {
         let claims = self.database.collection::<Document>("bellwether_run_claims");
         eventually("the run is over", async || {
             let document = self.document(run).await;
@@ -135,26 +136,26 @@ impl Ground {
 }
 
 impl Stage {
-    async fn start(&self, project: &str, task: &str) -> Reply {
+    pub async fn start(&self, project: &str, task: &str) -> Reply {
         self.service.ask(Method::POST, &format!("/api/v1/projects/{project}/discover"), task.to_owned()).await
     }
 
     #[track_caller]
-    fn run(reply: &Reply) -> String {
+    pub fn run(reply: &Reply) -> String {
         assert_eq!(reply.status, 202, "{reply:?}");
         reply.json()["data"]["run_id"].as_str().unwrap().to_owned()
     }
 
-    async fn begin(&self, project: &str) -> String {
+    pub async fn begin(&self, project: &str) -> String {
         Self::run(&self.start(project, "").await)
     }
 
-    async fn cancel(&self, run: &str) -> Reply {
+    pub async fn cancel(&self, run: &str) -> Reply {
         self.service.ask(Method::DELETE, &format!("/api/v1/runs/{run}"), "").await
     }
 
     /// Everything of it is gone, as after a kill; its agents are not.
-    fn vanish(self) {
+    pub fn vanish(self) {
         self.stop.cancel();
         drop(self.runs);
     }
@@ -164,7 +165,7 @@ fn is_alive(pid: u64) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
-fn error(document: &Document) -> &str {
+pub fn error(document: &Document) -> &str {
     document.get_str("error").unwrap_or_default()
 }
 

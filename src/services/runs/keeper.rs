@@ -1,6 +1,7 @@
 //! What goes on by itself: agents are looked at, their ends are written down, their heartbeats are sent, and what an
 //! earlier process has left half done is brought to its end.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::runtime::supervise::PartResult;
 use crate::services::runs::Runs;
-use crate::services::runs::fleet::Ended;
-use crate::services::runs::run::{Ending, Exit, Phase, Status};
+use crate::services::runs::roster::Ended;
+use crate::services::runs::run::{Exit, Phase, Status};
 use crate::store::mongodb::StoreError;
 
-/// How often agents are looked at; one whose end nobody waits for may be seen so late.
-const LOOK: Duration = Duration::from_millis(250);
 /// Twelve heartbeats fit into a claim: eleven may fail.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a claim lasts without a heartbeat.
@@ -33,10 +32,10 @@ impl Runs {
     /// # Errors
     /// None of its own: what the database does not take is tried again.
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) -> PartResult {
-        let (mut beat, mut swept) = (None::<Instant>, None::<Instant>);
+        let (mut beat, mut swept, mut has_failed) = (None::<Instant>, None::<Instant>, false);
         let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
         loop {
-            self.look().await;
+            self.look(&mut has_failed).await;
             if is_due(beat, HEARTBEAT) {
                 beat = Some(Instant::now());
                 self.heartbeat().await;
@@ -48,31 +47,39 @@ impl Runs {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.bell.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(self.agents.every()) => {}
             }
         }
     }
 
-    async fn look(self: &Arc<Self>) {
-        let this = Arc::clone(self);
-        let looked = tokio::task::spawn_blocking(move || {
-            this.fleet.look();
-            (this.fleet.ended(), this.fleet.all())
-        });
-        let Ok((ended, all)) = looked.await else { return };
+    async fn look(&self, has_failed: &mut bool) {
+        match self.agents.look().await {
+            Ok(reattached) => {
+                self.metrics.reattached(reattached);
+                *has_failed = false;
+            }
+            Err(error) => {
+                self.metrics.look_failed();
+                if !std::mem::replace(has_failed, true) {
+                    tracing::warn!(error = &error as &dyn Error, "agents cannot be looked at; what is known of them stays until that is possible");
+                }
+            }
+        }
+        let all = self.agents.all();
         let unrecorded = all.iter().filter(|(_, _, phase)| *phase == Phase::Ended).count();
         self.metrics.note(all.len() - unrecorded, unrecorded);
-        for ended in ended {
+        for ended in self.agents.ended().await {
             if let Err(error) = self.record(&ended).await {
-                tracing::warn!(run = %ended.run, %error, "the end of a run could not be written down; trying again");
-                self.fleet.postpone(ended.run, RETRY);
+                tracing::warn!(run = %ended.run, error = &*error, "the end of a run could not be written down; trying again");
+                self.agents.postpone(ended.run, RETRY);
             }
         }
     }
 
     /// Writes down what a run has come to, and frees its project. May be done twice.
-    async fn record(self: &Arc<Self>, ended: &Ended) -> Result<(), StoreError> {
+    async fn record(&self, ended: &Ended) -> Result<(), Box<dyn Error + Send + Sync>> {
         let Ended { run, project, cancelled, ending, last_error } = ended;
+        self.agents.rule_out(ended).await?;
         let document = self.documents.status(*run).await?;
         let status = document.as_ref().and_then(|document| Status::named(document.get_str("status").ok()?));
         let verdict = ending.verdict(status, *cancelled, last_error.as_deref());
@@ -80,14 +87,8 @@ impl Runs {
             self.documents.finish(*run, verdict, Now::read().wall.as_millisecond()).await?;
         }
         self.claims.release(project, &run.to_hex()).await?;
-        let (this, run) = (Arc::clone(self), *run);
-        let marked = tokio::task::spawn_blocking(move || {
-            let marked = this.fleet.mark_recorded(run);
-            this.fleet.forget(run);
-            marked
-        });
-        if let Ok(Err(error)) = marked.await {
-            tracing::warn!(%run, %error, "that a run is written down could not be noted; after a restart that is done once more");
+        if let Err(error) = self.agents.recorded(*run).await {
+            tracing::warn!(%run, error = &error as &dyn Error, "that a run is written down could not be noted; after a restart that is done once more");
         }
         let status = verdict.as_ref().map(|verdict| verdict.status).or(status).unwrap_or(Status::Failed);
         self.metrics.ended(status);
@@ -102,8 +103,8 @@ impl Runs {
     /// Keeps the claims of agents that live, and hears of wishes to cancel them.
     async fn heartbeat(&self) {
         let live: Vec<(ObjectId, String)> =
-            self.fleet.all().into_iter().filter(|(_, _, phase)| *phase == Phase::Live).map(|(run, project, _)| (run, project)).collect();
-        let all: Vec<String> = self.fleet.all().iter().map(|(run, _, _)| run.to_hex()).collect();
+            self.agents.all().into_iter().filter(|(_, _, phase)| *phase == Phase::Live).map(|(run, project, _)| (run, project)).collect();
+        let all: Vec<String> = self.agents.all().iter().map(|(run, _, _)| run.to_hex()).collect();
         if all.is_empty() {
             return;
         }
@@ -124,36 +125,35 @@ impl Runs {
             let claim = claims.iter().find(|claim| claim.run == hex);
             if claim.is_none() && self.claims.find(&project).await.is_ok_and(|claim| claim.is_some_and(|claim| claim.run != hex)) {
                 tracing::error!(%run, %project, "another run has taken the project over, as this one had no heartbeat for long; its agent is told to end");
-                self.fleet.cancel(run);
+                self.agents.cancel(run).await;
             }
             if claim.is_some_and(|claim| claim.cancel.as_deref() == Some(hex.as_str())) {
                 tracing::info!(%run, %project, "a run is cancelled by way of another process");
-                self.fleet.cancel(run);
+                self.agents.cancel(run).await;
             }
         }
     }
 
     /// Ends what a process began and was killed in: a claim without an agent.
-    async fn sweep(self: &Arc<Self>) {
+    async fn sweep(&self) {
         if let Err(error) = self.free_claims().await {
             tracing::warn!(%error, "claims of runs without an agent could not be looked for; trying again");
         }
-        let (this, now) = (Arc::clone(self), Now::read().wall.into());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || this.fleet.prune(this.keep, now)).await {
-            tracing::warn!(%error, "old outputs of agents could not be removed");
+        if let Err(error) = self.agents.prune(self.settings.keep, Now::read().wall.into()).await {
+            tracing::warn!(error = &error as &dyn Error, "old outputs of agents could not be removed");
         }
     }
 
     async fn free_claims(&self) -> Result<(), StoreError> {
+        let lapsed = self.claims.lapsed().await?;
         for claim in self.claims.ours().await? {
             let Ok(run) = ObjectId::parse_str(&claim.run) else { continue };
-            if self.fleet.has(run) {
+            if self.agents.has(run) {
                 continue;
             }
+            let Some(ending) = self.agents.ending_of_missing(lapsed.contains(&claim)) else { continue };
             let document = self.documents.status(run).await?;
             let status = document.as_ref().and_then(|document| Status::named(document.get_str("status").ok()?));
-            let why = "the run service ended before the agent was started".to_owned();
-            let ending = Ending { exit: Exit::NotStarted(why), stopped: None };
             if let Some(verdict) = ending.verdict(status, false, None).filter(|_| document.is_some()) {
                 self.documents.finish(run, &verdict, Now::read().wall.as_millisecond()).await?;
             }

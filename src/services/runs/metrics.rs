@@ -19,6 +19,7 @@ pub(super) struct RunsMetrics {
     ended: Family<Of, Counter>,
     refused: Family<Of, Counter>,
     heartbeat_failures: Counter,
+    look_failures: Counter,
 }
 
 /// Why a run was not started.
@@ -49,6 +50,8 @@ impl RunsMetrics {
         registry.register(name("refused"), "Runs that were not started, by reason", Family::clone(&self.refused));
         let help = "Heartbeats of runs that could not be written to the database";
         registry.register(name("heartbeat_failures"), help, self.heartbeat_failures.clone());
+        let help = "Looks at agents that failed, such as those at Jobs of a cluster that did not answer";
+        registry.register(name("look_failures"), help, self.look_failures.clone());
         for status in Status::ALL.into_iter().filter(|status| !status.is_active()) {
             drop(self.ended.get_or_create(&[("status", status.word())]));
         }
@@ -66,8 +69,15 @@ impl RunsMetrics {
         self.started.inc();
     }
 
-    pub(super) fn reattached(&self) {
-        self.reattached.inc();
+    pub(super) fn reattached(&self, agents: usize) {
+        if agents > 0 {
+            tracing::info!(agents, "agents of an earlier process were found alive, and are looked after again");
+        }
+        self.reattached.inc_by(u64::try_from(agents).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn look_failed(&self) {
+        self.look_failures.inc();
     }
 
     pub(super) fn ended(&self, status: Status) {

@@ -65,6 +65,8 @@ pub enum Stopped {
     Time,
     /// It wrote too much.
     Output,
+    /// It used too much memory.
+    Memory,
 }
 
 /// The end of an agent.
@@ -180,6 +182,7 @@ impl Ending {
         let why = match (self.stopped, &self.exit) {
             (Some(Stopped::Time), _) => Some("time limit: the agent ran for too long and was stopped"),
             (Some(Stopped::Output), _) | (None, Exit::Signal(SIGXFSZ)) => Some("output limit: the agent wrote too much and was stopped"),
+            (Some(Stopped::Memory), _) => Some("memory limit: the agent used too much and was killed"),
             (Some(Stopped::Asked), _) => Some("the agent was told to end"),
             (None, _) => None,
         };
@@ -270,6 +273,13 @@ mod tests {
             "running",
             false,
             failed("output limit: the agent wrote too much and was stopped (exit status 0)"),
+        );
+        check(
+            Signal(9),
+            Some(Stopped::Memory),
+            "running",
+            false,
+            failed("memory limit: the agent used too much and was killed (signal: killed)"),
         );
         check(NotStarted("no such file".to_owned()), None, "pending", false, failed("failed to start: no such file"));
         check(Unknown, None, "running", false, failed("claude: overloaded (the agent is gone and its exit status is not known)"));

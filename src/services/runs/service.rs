@@ -66,7 +66,7 @@ impl Runs {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
         }
         let project = text("project_id");
-        let is_here = self.fleet.cancel(run);
+        let is_here = self.agents.cancel(run).await;
         if !is_here {
             self.claims.ask_to_cancel(project, &run.to_hex()).await.map_err(unavailable)?;
         }

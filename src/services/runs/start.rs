@@ -10,8 +10,7 @@ use serde::Deserialize;
 use crate::clock::Now;
 use crate::services::answer::Refusal;
 use crate::services::runs::Runs;
-use crate::services::runs::fleet::NoRoom;
-use crate::services::runs::folder::Start;
+use crate::services::runs::roster::NoRoom;
 use crate::services::runs::metrics::NotStarted;
 use crate::services::runs::run::{Status, Verdict};
 use crate::store::mongodb::StoreError;
@@ -118,30 +117,20 @@ impl Runs {
         let run = ObjectId::new();
         self.make_room(run, &project).await?;
         if let Err(no_run) = self.write_down(run, &project).await {
-            self.fleet.forget(run);
+            self.agents.forget(run);
             return Err(no_run);
         }
-        let limits = self.settings.limits;
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let start = Start {
-            command: [self.settings.agent.clone(), task.arguments(&project, run)].concat(),
-            project: project.clone(),
-            time_millis: millis(limits.time),
-            grace_millis: millis(limits.grace),
-            memory: limits.memory,
-            output: limits.output,
-        };
-        let this = Arc::clone(&self);
-        let launched = tokio::task::spawn_blocking(move || this.fleet.launch(run, &start, &this.settings.environment)).await;
+        let launched = self.agents.launch(&self.settings, run, &project, task.arguments(&project, run)).await;
         // The keeper writes the end of one that was not started down, and sees one that has ended already.
         self.bell.notify_one();
-        if let Err(why) = launched.unwrap_or_else(|_| Err("see the log of the run service".to_owned())) {
+        if let Err(why) = launched {
             tracing::error!(%run, project, error = why, "an agent could not be started");
             let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to start agent: {why}"));
             return Err(NoRun::Refused(NotStarted::Failed, refusal));
         }
         tracing::info!(%run, project, "an agent was started");
-        if let Err(error) = self.documents.mark_running(run, Now::read().wall.as_millisecond()).await {
+        if self.agents.begin_at_once()
+            && let Err(error) = self.documents.mark_running(run, Now::read().wall.as_millisecond()).await {
             tracing::warn!(%run, %error, "that a run has begun could not be written down; its agent will");
         }
         Ok(run)
@@ -152,7 +141,7 @@ impl Runs {
     async fn make_room(&self, run: ObjectId, project: &str) -> Result<(), NoRun> {
         let until = Instant::now() + PATIENCE;
         loop {
-            match self.fleet.reserve(run, project) {
+            match self.agents.reserve(run, project) {
                 Ok(()) => return Ok(()),
                 Err(NoRoom::Busy(other)) => return Err(NoRun::AlreadyRunning(other.to_hex())),
                 Err(NoRoom::Full) => {

@@ -1,0 +1,215 @@
+//! `services.runs.kubernetes`: agents as Jobs of a cluster.
+//!
+//! Owns how they are written. Validated only where `runner: kubernetes` says that it counts: a profile fills some of it from
+//! the application's own variables, which may hold anything elsewhere.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::cluster::{ClusterAccess, RawCluster, is_dns_label};
+use crate::config::problems::{Complaints, Place, Problems};
+use crate::config::spanned::Spanned;
+use crate::config::values::{HumanDuration, HumanSize, OrderedMap, Texts};
+
+/// An image is pulled within minutes, and a node is added within ten.
+const START_LIMIT: Duration = Duration::from_secs(15 * 60);
+const LEAST_START_LIMIT: Duration = Duration::from_secs(10);
+/// As the application's own Jobs.
+const CPU: &str = "250m";
+/// As the application's own Jobs.
+const MEMORY: u64 = 256 << 20;
+const LEAST_MEMORY: u64 = 16 << 20;
+/// The value of a label is no longer.
+const LONGEST_LABEL: usize = 63;
+/// What a pod's settings must not say, as it is ours to say.
+const OURS: [&str; 4] = ["containers", "restartPolicy", "terminationGracePeriodSeconds", "activeDeadlineSeconds"];
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "AgentJobs")]
+pub(super) struct RawAgentJobs {
+    /// Where the cluster is: that of the pod unless set.
+    #[serde(default)]
+    cluster: RawCluster,
+    /// This installation: sidecars of one name look after the same Jobs. `bellwether` unless set.
+    name: Option<Spanned<String>>,
+    /// The image of the agent.
+    image: Option<Spanned<String>>,
+    /// Its program and first arguments: the image's own unless set.
+    #[serde(default)]
+    command: Texts,
+    /// The service account of its pods.
+    service_account: Option<Spanned<String>>,
+    /// Labels of Jobs and pods, beside our own.
+    #[serde(default)]
+    labels: OrderedMap<String>,
+    /// How much of a CPU it is given for sure: `250m` unless set.
+    cpu_request: Option<Spanned<String>>,
+    /// How much of a CPU it may take: no limit unless set.
+    cpu_limit: Option<Spanned<String>>,
+    /// How much memory it is given for sure: `256MiB` unless set; `memory` is what it may take.
+    memory_request: Option<Spanned<HumanSize>>,
+    /// A run whose agent has not begun after so long has failed: `15m` unless set.
+    start_limit: Option<Spanned<HumanDuration>>,
+    /// Further settings of the pod, as Kubernetes names them: `nodeSelector`, `tolerations`, `imagePullSecrets` and the like.
+    pod: Option<Spanned<Value>>,
+}
+
+/// Agents as Jobs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentJobs {
+    /// Where.
+    pub access: ClusterAccess,
+    /// The installation: sidecars of one name look after the same Jobs.
+    pub name: String,
+    /// The image.
+    pub image: String,
+    /// Its program; empty is the image's own.
+    pub command: Vec<String>,
+    /// The service account of its pods.
+    pub service_account: Option<String>,
+    /// Labels beside our own.
+    pub labels: Vec<(String, String)>,
+    /// How much of a CPU it is given, as Kubernetes writes it.
+    pub cpu_request: String,
+    /// How much of a CPU it may take, as Kubernetes writes it.
+    pub cpu_limit: Option<String>,
+    /// How many bytes of memory it is given.
+    pub memory_request: u64,
+    /// When an agent that has not begun is given up.
+    pub start_limit: Duration,
+    /// Everything else of a pod.
+    pub pod: PodSpec,
+}
+
+// === impl RawAgentJobs ===
+
+impl RawAgentJobs {
+    pub(super) fn validate(self, problems: &mut Problems) -> AgentJobs {
+        let access = self.cluster.validate("services.runs.kubernetes.cluster", problems);
+        let mut complain = |place: Option<Place>, key: &str, message: &str| {
+            Complaints::new(place, format!("services.runs.kubernetes.{key}"), problems).say(message);
+        };
+        let mut text = |given: Option<Spanned<String>>, key: &str, is_right: fn(&str) -> bool, message: &str| {
+            let Spanned { place, value } = given.filter(|text| !text.value.is_empty())?;
+            if !is_right(&value) {
+                complain(place, key, message);
+            }
+            Some(value)
+        };
+        let name = text(self.name, "name", is_dns_label, "a name has 1 to 63 lower case letters, digits or `-`");
+        let image = text(self.image, "image", is_word, "an image is a single word");
+        let account = "a service account is named by lower case letters, digits and `-`";
+        let service_account = text(self.service_account, "service_account", is_dns_label, account);
+        let cpu = "an amount of CPUs such as 250m, 2 or 0.5";
+        let cpu_request = text(self.cpu_request, "cpu_request", is_cpu, cpu);
+        let cpu_limit = text(self.cpu_limit, "cpu_limit", is_cpu, cpu);
+        if image.is_none() {
+            complain(None, "image", "name the image of the agent");
+        }
+        let memory_request = self.memory_request.map_or(MEMORY, |Spanned { place, value }| {
+            if value.0 < LEAST_MEMORY {
+                complain(place, "memory_request", "at least 16MiB");
+            }
+            value.0
+        });
+        let start_limit = self.start_limit.map_or(START_LIMIT, |Spanned { place, value }| {
+            if value.0 < LEAST_START_LIMIT {
+                complain(place, "start_limit", "at least 10s");
+            }
+            value.0
+        });
+        let labels = self.labels.0;
+        if !labels.iter().all(|(key, value)| is_label_key(key) && is_label_value(value)) {
+            complain(None, "labels", "a label has up to 63 letters, digits, `-`, `_` or `.`; its key may have a prefix before a `/`");
+        }
+        let pod = self.pod.map_or_else(PodSpec::default, |Spanned { place, value }| {
+            read_pod(value).unwrap_or_else(|problem| {
+                complain(place, "pod", &problem);
+                PodSpec::default()
+            })
+        });
+        AgentJobs {
+            access,
+            name: name.unwrap_or_else(|| "bellwether".to_owned()),
+            image: image.unwrap_or_default(),
+            command: self.command.0,
+            service_account,
+            labels,
+            cpu_request: cpu_request.unwrap_or_else(|| CPU.to_owned()),
+            cpu_limit,
+            memory_request,
+            start_limit,
+            pod,
+        }
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.contains(char::is_whitespace)
+}
+
+/// As Kubernetes reads it: thousandths, or a decimal number.
+fn is_cpu(text: &str) -> bool {
+    let (number, is_thousandths) = text.strip_suffix('m').map_or((text, false), |number| (number, true));
+    let has_right_form = number.bytes().all(|byte| byte.is_ascii_digit() || (byte == b'.' && !is_thousandths));
+    has_right_form && number.parse::<f64>().is_ok_and(|number| number > 0.0)
+}
+
+fn is_label_value(text: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    text.len() <= LONGEST_LABEL && text.bytes().all(is_fit) && ends.iter().flatten().all(u8::is_ascii_alphanumeric)
+}
+
+fn is_label_key(text: &str) -> bool {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    !name.is_empty() && is_label_value(name) && prefix.is_none_or(|prefix| prefix.split('.').all(is_dns_label))
+}
+
+/// Reads a pod's settings, and refuses what would get lost: a key that is written wrong says nothing to Kubernetes.
+fn read_pod(value: Value) -> Result<PodSpec, String> {
+    let Value::Object(mut given) = value else { return Err("keys of a pod's `spec`, as Kubernetes names them".to_owned()) };
+    if let Some(ours) = OURS.iter().find(|key| given.contains_key(**key)) {
+        return Err(format!("`{ours}` is not for here: it is made of the other settings"));
+    }
+    given.insert("containers".to_owned(), json!([]));
+    let pod: PodSpec = serde_json::from_value(Value::Object(given.clone())).map_err(|error| format!("this is no pod: {error}"))?;
+    let read = serde_json::to_value(&pod).unwrap_or_default();
+    let lost = given.keys().find(|key| read.get(key.as_str()).is_none());
+    lost.map_or(Ok(pod), |key| Err(format!("a pod has no `{key}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_and_labels_are_those_of_kubernetes() {
+        for (cpu, expected) in [("250m", true), ("2", true), ("0.5", true), ("0", false), ("m", false), ("1.5m", false), ("1e3", false), ("-1", false)] {
+            assert_eq!(is_cpu(cpu), expected, "{cpu}");
+        }
+        for (key, expected) in [("app", true), ("app.kubernetes.io/name", true), ("", false), ("/a", false), ("a/", false), ("a b", false)] {
+            assert_eq!(is_label_key(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_read_or_refused() {
+        let read = read_pod(json!({ "nodeSelector": { "pool": "batch" }, "tolerations": [{ "key": "batch", "operator": "Exists" }] }));
+        assert_eq!(read.expect("a pod").node_selector.expect("a selector")["pool"], "batch");
+        for (pod, expected) in [
+            (json!([]), "keys of a pod's `spec`"),
+            (json!({ "containers": [] }), "`containers` is not for here"),
+            (json!({ "nodeselector": {} }), "a pod has no `nodeselector`"),
+            (json!({ "tolerations": 3 }), "this is no pod"),
+        ] {
+            let problem = read_pod(pod).expect_err("it is wrong");
+            assert!(problem.starts_with(expected), "{problem}");
+        }
+    }
+}
