@@ -115,6 +115,13 @@ else
   unset BELLWETHER_HELM
   echo "helm: NOT HERE; that the chart holds what its sources make is looked at, and what Helm makes of it is not"
 fi
+if BELLWETHER_KUBERNETES=$(scripts/kubernetes.sh); then
+  export BELLWETHER_KUBERNETES
+  echo "kubernetes: $BELLWETHER_KUBERNETES"
+else
+  unset BELLWETHER_KUBERNETES
+  echo "kubernetes: NOT HERE; agents as Jobs are not tried"
+fi
 
 step "format"
 cargo fmt --check

@@ -49,6 +49,7 @@ need python3 python3 "it fetches and unpacks mongod"
 need faketime faketime "the wall clock jumps in a test"
 need ip iproute2 "a test has a network of its own"
 need nft nftables "packets are dropped and rejected in that network"
+need etcd etcd-server "a real API server of Kubernetes keeps its objects there"
 need redis-server redis-server "the checks of Redis are tested against a real one"
 # Debian keeps the programs of each version beside PATH; BELLWETHER_POSTGRES names their folder elsewhere.
 if [[ -z ${BELLWETHER_POSTGRES:-} ]]; then

@@ -11,6 +11,7 @@ mod clients;
 mod cors;
 mod door;
 mod headers;
+mod jobs;
 mod keys;
 mod metrics;
 mod path;

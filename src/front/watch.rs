@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::front::admission::Admission;
 use crate::front::admission::{Step, reconcile};
 use crate::front::claims::Claims;
+use crate::front::jobs;
 use crate::front::metrics::starts::StartMetrics;
 use crate::front::processes;
+use crate::store::cluster::{Cluster, ClusterError};
 use crate::store::mongodb::StoreError;
 
 /// Looks at claims and runs again and again.
@@ -23,6 +25,17 @@ pub struct Watch {
     admission: Admission,
     metrics: StartMetrics,
     has_looked: Sender<bool>,
+    /// Where agents are Jobs.
+    cluster: Option<Cluster>,
+}
+
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error("the database: {0}")]
+    Store(#[from] StoreError),
+    #[error("the cluster: {0}")]
+    Cluster(#[from] ClusterError),
 }
 
 // === impl Watch ===
@@ -31,7 +44,8 @@ impl Watch {
     /// A watch that tells by `has_looked` when it has looked for the first time.
     #[must_use]
     pub fn new(claims: Arc<Claims>, admission: Admission, metrics: StartMetrics, has_looked: Sender<bool>) -> Self {
-        Self { claims, admission, metrics, has_looked }
+        let cluster = admission.jobs.clone().map(Cluster::new);
+        Self { claims, admission, metrics, has_looked, cluster }
     }
 
     /// Looks until `stop`.
@@ -42,7 +56,7 @@ impl Watch {
             if let Err(error) = &looked
                 && !has_failed
             {
-                tracing::warn!(%error, "cannot look at runs and their claims; claims do not end until that is possible");
+                tracing::warn!(%error, "cannot look at runs, their claims and their Jobs; nothing more is done about them until that is possible");
             }
             has_failed = looked.is_err();
             self.metrics.success.set(i64::from(!has_failed));
@@ -56,7 +70,7 @@ impl Watch {
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn look(&self) -> Result<(), LookError> {
         let claims = self.claims.held().await?;
         let runs = self.claims.active().await?;
         self.metrics.show_claims(&claims);
@@ -73,7 +87,11 @@ impl Watch {
                 Step::Stale { run } => drop(silent.insert(run)),
             }
         }
-        let gone = without_process(silent).await;
+        let mut gone = without_process(silent).await;
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| !gone.is_empty()) {
+            let living = jobs::that_run(cluster, &gone).await?;
+            gone.retain(|run| !living.contains(run));
+        }
         let mut stale = i64::try_from(gone.len()).unwrap_or(i64::MAX);
         for run in gone.iter().filter(|_| self.admission.mark_failed) {
             if self.claims.mark_failed(run, self.admission.stale_after).await? {

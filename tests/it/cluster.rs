@@ -41,7 +41,8 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster with a namespace in which the user `bellwether` may do what its role says. `None` where there is none to be had.
     pub async fn start() -> Option<Self> {
-        let Some((kubernetes, etcd)) = std::env::var_os("BELLWETHER_KUBERNETES").map(PathBuf::from).zip(tool("etcd", "BELLWETHER_ETCD")) else {
+        let Some((kubernetes, etcd)) = std::env::var_os("BELLWETHER_KUBERNETES").map(PathBuf::from).zip(tool("etcd", "BELLWETHER_ETCD"))
+        else {
             eprintln!("NOT SHOWN: there is no Kubernetes in BELLWETHER_KUBERNETES, or no etcd; agents as Jobs were not tried");
             return None;
         };
@@ -178,6 +179,18 @@ impl Cluster {
         ClusterAccess { kubeconfig: Some(self.kubeconfig("bellwether")), namespace: None }
     }
 
+    /// Whether the API server would make this object, and knows each of its fields.
+    pub async fn takes(&self, object: &Value) {
+        let (kind, version) = (object["kind"].as_str().unwrap(), object["apiVersion"].as_str().unwrap());
+        let root = if version.contains('/') { "apis" } else { "api" };
+        let path = format!("/{root}/{version}/namespaces/{NAMESPACE}/{}s?dryRun=All&fieldValidation=Strict", kind.to_lowercase());
+        let request = axum::http::Request::post(&path).header("content-type", "application/json");
+        let answer: kube::Result<Value> = self.client().request(request.body(object.to_string().into_bytes()).unwrap()).await;
+        // The role of this cluster is one of them.
+        let is_there = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 409);
+        assert!(answer.is_ok() || is_there, "{kind}: {answer:?}\n{object}");
+    }
+
     /// Takes all rights on something away from the sidecar.
     pub async fn forbid(&self, resource: &str) {
         self.set_role(|rule| rule["resources"][0] != resource).await;
@@ -249,7 +262,8 @@ impl Cluster {
         let name = self.pod(run).await.metadata.name.unwrap();
         let binding = json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": "node-1" } });
         let body = serde_json::to_vec(&binding).unwrap();
-        let request = axum::http::Request::post(format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}/binding")).header("content-type", "application/json");
+        let request = axum::http::Request::post(format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}/binding"))
+            .header("content-type", "application/json");
         let _: Value = self.client().request(request.body(body).unwrap()).await.unwrap();
     }
 

@@ -14,6 +14,7 @@ use bellwether::shipped::settings::{Setting, listed};
 use serde_json::{Map, Value, json};
 
 use crate::archive::tool;
+use crate::cluster::Cluster;
 
 const CHART: &str = "deploy/helm/bellwether";
 /// Where the part of `values.yaml` begins that is made.
@@ -307,4 +308,31 @@ fn helm_makes_the_objects_of_the_manifests() {
     assert_eq!(named(&configured, "ConfigMap", "bellwether")["data"]["bellwether.yaml"], "profile: none\n");
     assert_eq!(named(&configured, "ServiceMonitor", "bellwether")["spec"]["endpoints"], monitor[0]["spec"]["podMetricsEndpoints"]);
     assert!(!configured.contains_key(&("PersistentVolumeClaim".to_owned(), "bellwether-state".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_api_server_takes_the_manifests_and_the_chart() {
+    let Some(cluster) = Cluster::start().await else { return };
+    for name in ["deployment.yaml", "service.yaml", "agents.yaml"] {
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&read(&format!("deploy/kubernetes/{name}"))).unwrap();
+        for object in &objects {
+            cluster.takes(object).await;
+        }
+    }
+    let Some(helm) = helm() else { return };
+    let everything = ["agents.enabled=true", "front.port=8088", "config.profile=none"];
+    let objects = rendered(&helm, &everything);
+    for kind in ["ServiceAccount", "Role", "RoleBinding", "Deployment", "Service", "ConfigMap", "PersistentVolumeClaim"] {
+        assert!(objects.keys().any(|(made, _)| made == kind), "no {kind} is made");
+    }
+    let of_others = ["PodMonitor", "PrometheusRule"];
+    for ((kind, _), object) in &objects {
+        if !of_others.contains(&kind.as_str()) {
+            cluster.takes(object).await;
+        }
+    }
+    let role: Vec<Value> = serde_saphyr::from_multiple(&read("deploy/kubernetes/agents.yaml")).unwrap();
+    assert_eq!(named(&objects, "Role", "bellwether-agents")["rules"], role[0]["rules"]);
+    let pod = &named(&objects, "Deployment", "bellwether")["spec"]["template"]["spec"];
+    assert_eq!((&pod["serviceAccountName"], &pod["automountServiceAccountToken"]), (&json!("bellwether"), &json!(true)));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::cluster::{ClusterAccess, RawCluster};
 use crate::config::problems::{Complaints, Problems};
 use crate::config::spanned::Spanned;
 use crate::config::stores::MongoStore;
@@ -33,6 +34,8 @@ pub(super) struct RawAdmission {
     /// Marks such runs as failed. Without it they are only counted.
     #[serde(default)]
     mark_failed: bool,
+    /// Agents are Jobs of this cluster: one that has a Job that is not over is not gone. `{}` is the cluster of the pod.
+    jobs: Option<RawCluster>,
 }
 
 /// How many runs a project has.
@@ -48,6 +51,8 @@ pub struct Admission {
     pub stale_after: Duration,
     /// Whether stale runs are marked as failed.
     pub mark_failed: bool,
+    /// Where the Jobs of agents are.
+    pub jobs: Option<ClusterAccess>,
 }
 
 // === impl RawAdmission ===
@@ -66,7 +71,8 @@ impl RawAdmission {
         let lease = read(self.lease, "lease", LEASE, 3..=600);
         let every = read(self.every, "every", EVERY, 1..=60);
         let stale_after = read(self.stale_after, "stale_after", STALE_AFTER, 60..=7 * 86_400);
+        let jobs = self.jobs.map(|jobs| jobs.validate("front.admission.jobs", problems));
         let store = store.filter(|_| self.enabled != Some(false))?.clone();
-        Some(Admission { store, lease, every, stale_after, mark_failed: self.mark_failed })
+        Some(Admission { store, lease, every, stale_after, mark_failed: self.mark_failed, jobs })
     }
 }

@@ -190,10 +190,13 @@ mod tests {
 
     #[test]
     fn amounts_and_labels_are_those_of_kubernetes() {
-        for (cpu, expected) in [("250m", true), ("2", true), ("0.5", true), ("0", false), ("m", false), ("1.5m", false), ("1e3", false), ("-1", false)] {
+        for (cpu, expected) in
+            [("250m", true), ("2", true), ("0.5", true), ("0", false), ("m", false), ("1.5m", false), ("1e3", false), ("-1", false)]
+        {
             assert_eq!(is_cpu(cpu), expected, "{cpu}");
         }
-        for (key, expected) in [("app", true), ("app.kubernetes.io/name", true), ("", false), ("/a", false), ("a/", false), ("a b", false)] {
+        for (key, expected) in [("app", true), ("app.kubernetes.io/name", true), ("", false), ("/a", false), ("a/", false), ("a b", false)]
+        {
             assert_eq!(is_label_key(key), expected, "{key}");
         }
     }
@@ -210,6 +213,60 @@ mod tests {
         ] {
             let problem = read_pod(pod).expect_err("it is wrong");
             assert!(problem.starts_with(expected), "{problem}");
+        }
+    }
+
+    fn load(text: &str) -> Result<crate::config::Config, String> {
+        let request = crate::config::Request { text: Some(text), ..crate::config::Request::default() };
+        let environment = crate::config::environment::Environment::of([
+            ("MONGODB_URI", "mongodb://db"),
+            ("AGENT_CPU_REQUEST", "much"),
+            ("AGENT_NAMESPACE", "agents"),
+        ]);
+        crate::config::load(&request, &environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_of_it_counts_before_the_runner_says_so() {
+        let config = load("profile: decisionbox").expect("what the environment holds is the application's");
+        assert!(config.services.runs.jobs.is_none());
+        let problem = load("profile: decisionbox\nservices: { runs: { runner: kubernetes } }").expect_err("now it counts");
+        assert!(problem.contains("services.runs.kubernetes.cpu_request: an amount of CPUs"), "{problem}");
+        let text = "profile: decisionbox\nservices: { runs: { runner: kubernetes, kubernetes: { cpu_request: 1 } } }";
+        let jobs = load(text).expect("it is right").services.runs.jobs.expect("Jobs");
+        assert_eq!((jobs.name.as_str(), jobs.cpu_request.as_str(), jobs.cpu_limit.as_deref()), ("bellwether", "1", Some("2")));
+        assert_eq!((jobs.access.namespace.as_deref(), jobs.service_account), (Some("agents"), None));
+        assert!(jobs.image.contains("decisionbox-agent"));
+    }
+
+    #[test]
+    fn every_problem_is_told() {
+        let text = "services:
+  runs:
+    runner: kubernetes
+    kubernetes:
+      name: My Sidecar
+      service_account: A
+      cpu_limit: -1
+      memory_request: 1KiB
+      start_limit: 1s
+      labels: { \"a b\": c }
+      cluster: { namespace: \"A B\" }
+      pod: { hostnetwork: true }
+";
+        let problems = load(text).expect_err("problems");
+        for expected in [
+            "name: a name has 1 to 63",
+            "service_account: a service account",
+            "cpu_limit: an amount of CPUs",
+            "memory_request: at least 16MiB",
+            "start_limit: at least 10s",
+            "labels: a label has",
+            "cluster.namespace: a namespace has",
+            "pod: a pod has no `hostnetwork`",
+            "image: name the image",
+        ] {
+            assert!(problems.contains(&format!("services.runs.kubernetes.{expected}")), "{expected}\n{problems}");
         }
     }
 }

@@ -31,10 +31,9 @@ impl StartMetrics {
         registry.register("bellwether_front_starts", help, self.starts.clone());
         let help = "Projects that are claimed, by whether their run is being started or runs";
         registry.register("bellwether_front_claims", help, self.claims.clone());
-        let help = "Whether runs and claims could be read when they were last looked at";
+        let help = "Whether runs, claims and, where agents are Jobs, those could be read when they were last looked at";
         registry.register("bellwether_front_watch_success", help, self.success.clone());
-        let help =
-            "Runs that are under way, were not updated for longer than front.admission.stale_after, and have no process that can be seen";
+        let help = "Runs that are under way, were not updated for longer than front.admission.stale_after, and have no process or Job that can be seen";
         registry.register("bellwether_front_stale_runs", help, self.stale.clone());
         let help = "Runs that were marked as failed, as their agent was gone";
         registry.register("bellwether_front_runs_marked_failed", help, self.marked_failed.clone());

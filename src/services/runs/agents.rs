@@ -24,7 +24,7 @@ const JOBS_LOOK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Agents {
     Processes(Arc<Fleet>),
-    Jobs(JobFleet),
+    Jobs(Box<JobFleet>),
 }
 
 /// What is wrong with the place where agents are.
@@ -46,7 +46,7 @@ impl Agents {
         match (&settings.jobs, runs) {
             (Some(jobs), _) => {
                 let fleet = JobFleet::new(jobs, settings.limits, &settings.environment, settings.max_running);
-                Ok((Self::Jobs(fleet), 0))
+                Ok((Self::Jobs(Box::new(fleet)), 0))
             }
             (None, Some(runs)) => {
                 let (fleet, live) = Fleet::open(runs.to_owned(), shim.to_owned(), settings.max_running)?;
@@ -67,6 +67,11 @@ impl Agents {
     /// Whether an agent that was started works at once; a Job's waits for a node.
     pub(super) fn begin_at_once(&self) -> bool {
         matches!(self, Self::Processes(_))
+    }
+
+    /// Whether another process may have seen the end of an agent, and written it down, before this one.
+    pub(super) fn may_be_behind(&self) -> bool {
+        matches!(self, Self::Jobs(_))
     }
 
     /// Makes room for an agent.

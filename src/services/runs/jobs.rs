@@ -219,8 +219,8 @@ impl View {
             found.reattached += usize::from(was_new && !self.has_looked && agent.phase == Phase::Live);
             let annotations = job.metadata.annotations.as_ref();
             agent.cancelled |= annotations.is_some_and(|annotations| annotations.contains_key(CANCELLED));
-            let is_unwanted = agent.cancelled && agent.phase != Phase::Ended
-                || matches!(agent.ending, Some(Ending { exit: Exit::NotStarted(_), .. }));
+            let is_unwanted =
+                agent.cancelled && agent.phase != Phase::Ended || matches!(agent.ending, Some(Ending { exit: Exit::NotStarted(_), .. }));
             if job.metadata.deletion_timestamp.is_some() {
                 agent.happened(Event::StopAsked);
             } else if is_unwanted {

@@ -61,7 +61,10 @@ impl Runs {
             Err(error) => {
                 self.metrics.look_failed();
                 if !std::mem::replace(has_failed, true) {
-                    tracing::warn!(error = &error as &dyn Error, "agents cannot be looked at; what is known of them stays until that is possible");
+                    tracing::warn!(
+                        error = &error as &dyn Error,
+                        "agents cannot be looked at; what is known of them stays until that is possible"
+                    );
                 }
             }
         }

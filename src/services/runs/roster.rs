@@ -115,8 +115,7 @@ impl<Work> Roster<Work> {
 
     /// Those that have ended, and whose time to be written down has come.
     pub(super) fn ended(&self, now: Instant, last_error: impl Fn(&Work) -> Option<String>) -> Vec<Ended> {
-        let is_due =
-            |agent: &Agent<Work>| agent.phase == Phase::Ended && agent.not_before.is_none_or(|time| time <= now);
+        let is_due = |agent: &Agent<Work>| agent.phase == Phase::Ended && agent.not_before.is_none_or(|time| time <= now);
         let ended = self.iter().filter(|(_, agent)| is_due(agent)).map(|(run, agent)| Ended {
             run,
             project: agent.project.clone(),

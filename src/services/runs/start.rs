@@ -10,8 +10,8 @@ use serde::Deserialize;
 use crate::clock::Now;
 use crate::services::answer::Refusal;
 use crate::services::runs::Runs;
-use crate::services::runs::roster::NoRoom;
 use crate::services::runs::metrics::NotStarted;
+use crate::services::runs::roster::NoRoom;
 use crate::services::runs::run::{Status, Verdict};
 use crate::store::mongodb::StoreError;
 use crate::store::run_claims::{Claim, Claiming};
@@ -130,7 +130,8 @@ impl Runs {
         }
         tracing::info!(%run, project, "an agent was started");
         if self.agents.begin_at_once()
-            && let Err(error) = self.documents.mark_running(run, Now::read().wall.as_millisecond()).await {
+            && let Err(error) = self.documents.mark_running(run, Now::read().wall.as_millisecond()).await
+        {
             tracing::warn!(%run, %error, "that a run has begun could not be written down; its agent will");
         }
         Ok(run)
@@ -143,7 +144,12 @@ impl Runs {
         loop {
             match self.agents.reserve(run, project) {
                 Ok(()) => return Ok(()),
-                Err(NoRoom::Busy(other)) => return Err(NoRun::AlreadyRunning(other.to_hex())),
+                Err(NoRoom::Busy(other)) => {
+                    if !self.agents.may_be_behind() || self.claim_of(project).await?.is_some() {
+                        return Err(NoRun::AlreadyRunning(other.to_hex()));
+                    }
+                    self.bell.notify_one();
+                }
                 Err(NoRoom::Full) => {
                     let most = self.settings.max_running;
                     let message = format!("{most} agents run here already, which is as many as may; try again when one has ended");
@@ -151,8 +157,7 @@ impl Runs {
                 }
                 Err(NoRoom::Ending) => self.bell.notify_one(),
                 Err(NoRoom::Starting) => {
-                    let held = self.claims.find(project).await.map_err(|error| not_written(project, &error))?;
-                    if let Some(claim) = held.filter(|claim| claim.expires > 0) {
+                    if let Some(claim) = self.claim_of(project).await? {
                         return Err(NoRun::AlreadyRunning(claim.run));
                     }
                 }
@@ -163,6 +168,12 @@ impl Runs {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// The claim of a project, where it was not given back.
+    async fn claim_of(&self, project: &str) -> Result<Option<Claim>, NoRun> {
+        let found = self.claims.find(project).await.map_err(|error| not_written(project, &error))?;
+        Ok(found.filter(|claim| claim.expires > 0))
     }
 
     /// Takes the project's claim and writes the run down. Where the database fails in between, the keeper frees the claim.

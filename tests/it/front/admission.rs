@@ -10,12 +10,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::PostParams;
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use mongodb::{Collection, Database};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::cluster::Cluster;
 use crate::mongod::{Mongod, eventually};
 use crate::sidecar::{Setup, Sidecar, free_port};
 
@@ -224,6 +227,48 @@ async fn a_run_that_nobody_has_claimed_keeps_its_project_and_one_that_is_gone_is
     assert!(failed.get_datetime("completed_at").is_ok());
     eventually("it is counted", async || marks.value("bellwether_front_runs_marked_failed_total").filter(|count| *count > 0.0)).await;
     eventually("its project is free", async || (start(&address, PROJECT).await.0 == 202).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_job_is_not_over_is_not_gone() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let mongod = Mongod::start().await;
+    let database = mongod.database(DATABASE).await;
+    let (_api, upstream) = start_api(database.clone()).await;
+    let long_ago = DateTime::from_millis(DateTime::now().timestamp_millis() - 7_200_000);
+    let (living, gone) = (ObjectId::new(), ObjectId::new());
+    for (run, project) in [(living, PROJECT), (gone, "another")] {
+        let document = doc! { "_id": run, "project_id": project, "status": "running", "started_at": long_ago, "updated_at": long_ago };
+        runs(&database).insert_one(document).await.unwrap();
+    }
+    // As DecisionBox's own runner makes it.
+    let name = format!("discovery-{}", &living.to_hex()[..20]);
+    let container = json!({ "name": "agent", "image": "agent:1" });
+    let job = json!({
+        "metadata": { "name": name, "labels": { "app": "decisionbox-agent", "project-id": PROJECT, "run-id": living.to_hex() } },
+        "spec": { "backoffLimit": 0, "template": {
+            "metadata": { "labels": { "app": "decisionbox-agent", "run-id": living.to_hex() } },
+            "spec": { "restartPolicy": "Never", "containers": [container] },
+        } },
+    });
+    let job: Job = serde_json::from_value(job).unwrap();
+    cluster.api::<Job>().create(&PostParams::default(), &job).await.unwrap();
+    cluster.begin(&living.to_hex()).await;
+    let kubeconfig = cluster.access().kubeconfig.unwrap();
+    let admission = format!("  admission: {{ every: 1s, mark_failed: true, jobs: {{ kubeconfig: {} }} }}\n", kubeconfig.display());
+    let (door, _) = open(&mongod, &upstream, &admission);
+    let status =
+        async |run: ObjectId| runs(&database).find_one(doc! { "_id": run }).await.unwrap().unwrap().get_str("status").unwrap().to_owned();
+    eventually("that which has no Job is marked", async || (status(gone).await == "failed").then_some(())).await;
+    assert_eq!(status(living).await, "running", "an agent that is stuck is not gone");
+    // Nothing is marked on a guess.
+    cluster.freeze();
+    eventually("the cluster does not answer", async || door.value("bellwether_front_watch_success").filter(|success| *success == 0.0))
+        .await;
+    assert_eq!(status(living).await, "running");
+    cluster.wake_up();
+    cluster.end(&living.to_hex(), 1, "Error", "").await;
+    eventually("its Job is over", async || (status(living).await == "failed").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,10 +71,7 @@ pub(super) fn job(settings: &AgentJobs, limits: &AgentLimits, run: ObjectId, pro
             backoff_limit: Some(0),
             active_deadline_seconds: Some(seconds(limits.time).max(1)),
             ttl_seconds_after_finished: Some(KEPT_SECONDS),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                spec: Some(pod),
-            },
+            template: PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }), spec: Some(pod) },
             ..JobSpec::default()
         }),
         status: None,

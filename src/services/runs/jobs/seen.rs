@@ -49,7 +49,9 @@ pub(super) fn seen(job: &Job, pods: &[Pod]) -> Seen {
     match state {
         // One that has ended: the Job says so in a moment.
         Some(state) if state.running.is_some() || state.terminated.is_some() => Seen::Live,
-        Some(state) => Seen::Waiting(state.waiting.as_ref().and_then(|waiting| words(waiting.reason.as_deref(), waiting.message.as_deref()))),
+        Some(state) => {
+            Seen::Waiting(state.waiting.as_ref().and_then(|waiting| words(waiting.reason.as_deref(), waiting.message.as_deref())))
+        }
         None => Seen::Waiting(not_scheduled(pod)),
     }
 }
@@ -144,7 +146,8 @@ mod tests {
         check(&job(true, &json!([{ "type": "Suspended", "status": "True" }])), &[], &Seen::Suspended);
         check(&under_way, &[], &Seen::Waiting(None));
         check(&under_way, &[pod("discovery-2", &json!({}))], &Seen::Waiting(None));
-        let unschedulable = json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes" }] });
+        let unschedulable =
+            json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes" }] });
         check(&under_way, &[pod("discovery-1", &unschedulable)], &Seen::Waiting(Some("Unschedulable: 0/3 nodes".to_owned())));
         let pulling = container(&json!({ "waiting": { "reason": "ImagePullBackOff", "message": "not found" } }));
         check(&under_way, &[pulling], &Seen::Waiting(Some("ImagePullBackOff: not found".to_owned())));

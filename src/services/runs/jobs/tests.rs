@@ -15,7 +15,8 @@ fn view() -> View {
 
 /// A Job of ours: with more metadata, whether it is suspended, and its conditions.
 fn job(metadata: &Value, suspend: bool, conditions: &Value) -> Job {
-    let mut whole = json!({ "name": format!("discovery-{RUN_ID}"), "labels": { "run-id": RUN_ID }, "annotations": { "bellwether/project": "p" } });
+    let mut whole =
+        json!({ "name": format!("discovery-{RUN_ID}"), "labels": { "run-id": RUN_ID }, "annotations": { "bellwether/project": "p" } });
     for (key, value) in metadata.as_object().expect("an object") {
         match (whole[key].as_object_mut(), value.as_object()) {
             (Some(there), Some(more)) => there.extend(more.clone()),
