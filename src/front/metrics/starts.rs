@@ -31,7 +31,7 @@ impl StartMetrics {
         registry.register("bellwether_front_starts", help, self.starts.clone());
         let help = "Projects that are claimed, by whether their run is being started or runs";
         registry.register("bellwether_front_claims", help, self.claims.clone());
-        let help = "Whether runs, claims and, where agents are Jobs, those could be read when they were last looked at";
+        let help = "Whether runs, claims and, where agents are Jobs, their Jobs could be read when they were last looked at";
         registry.register("bellwether_front_watch_success", help, self.success.clone());
         let help = "Runs that are under way, were not updated for longer than front.admission.stale_after, and have no process or Job that can be seen";
         registry.register("bellwether_front_stale_runs", help, self.stale.clone());

@@ -1,3 +1,5 @@
+//! What follows from what the cluster says, as data: no cluster is asked.
+
 use serde_json::{Value, json};
 
 use super::*;
