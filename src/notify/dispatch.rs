@@ -62,6 +62,8 @@ struct Incident {
     is_told: bool,
     /// It was tried to tell: from then on it is told, even when it has ended meanwhile.
     is_tried: bool,
+    /// A message tells of it in this moment: after a kill nobody knows whether it arrived.
+    is_under_way: bool,
     /// Another alert says it all.
     is_inhibited: bool,
     /// Since when it is known to fire, and to be nobody's symptom.
@@ -79,7 +81,8 @@ struct Incident {
 impl Incident {
     fn new(alert: &Alert, is_inhibited: bool, now: i64) -> Self {
         let alert = shortened(alert);
-        Self { alert, is_told: false, is_tried: false, is_inhibited, since: now, ended: None, gone: None, refused: None }
+        let (is_told, is_tried, is_under_way) = (false, false, false);
+        Self { alert, is_told, is_tried, is_under_way, is_inhibited, since: now, ended: None, gone: None, refused: None }
     }
 
     /// Whether the receiver is to hear of it.
@@ -253,8 +256,8 @@ impl Dispatch {
         let mut message = Message { group: labels.clone(), news: Vec::new(), still: Vec::new() };
         for incident in group.incidents.values_mut() {
             if incident.is_news(policy) {
-                self.is_changed |= !incident.is_tried;
-                incident.is_tried = true;
+                self.is_changed |= !incident.is_under_way;
+                (incident.is_tried, incident.is_under_way) = (true, true);
                 message.news.push(incident.alert.clone());
             } else if incident.is_told && incident.ended.is_none() && !incident.is_inhibited {
                 message.still.push(incident.alert.clone());
@@ -268,6 +271,12 @@ impl Dispatch {
     /// What became of a message of [`Dispatch::next`].
     pub fn settle(&mut self, message: &Message, outcome: Outcome, now: i64, chance: u32) {
         let group = self.groups.entry(message.group.clone()).or_default();
+        self.is_changed = true;
+        for told in &message.news {
+            if let Some(incident) = group.incidents.get_mut(&told.fingerprint()) {
+                incident.is_under_way = false;
+            }
+        }
         match outcome {
             Outcome::Later(_, asked) => return self.backoff.fail(now, chance, asked),
             Outcome::Delivered => {
@@ -292,7 +301,6 @@ impl Dispatch {
         group.last = Some(now);
         self.pace.count(now);
         self.backoff.reset();
-        self.is_changed = true;
     }
 
     /// How many alerts the receiver is to hear of.

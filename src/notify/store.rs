@@ -8,7 +8,7 @@ use crate::notify::dispatch::kept::Kept;
 use crate::series::snapshot::{Snapshots, WriteError};
 
 /// The layout of what is written. Another one cannot be read.
-const LAYOUT: u32 = 0x424e_0001;
+const LAYOUT: u32 = 0x424e_0002;
 
 /// The state of one receiver on the disk.
 #[derive(Debug)]

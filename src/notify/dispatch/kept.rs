@@ -28,6 +28,7 @@ struct KeptIncident {
     alert: Alert,
     is_told: bool,
     is_tried: bool,
+    is_under_way: bool,
     is_inhibited: bool,
     since: i64,
     ended: Option<i64>,
@@ -44,6 +45,7 @@ impl Dispatch {
             alert: incident.alert.clone(),
             is_told: incident.is_told,
             is_tried: incident.is_tried,
+            is_under_way: incident.is_under_way,
             is_inhibited: incident.is_inhibited,
             since: wall(incident.since),
             ended: incident.ended.map(wall),
@@ -71,8 +73,12 @@ impl Dispatch {
                 // Who was away cannot know how long something is gone: it is given the whole time.
                 let gone = kept.gone_at.map(|at| (now.uptime, at));
                 let (since, ended, refused) = (uptime(kept.since), kept.ended.map(uptime), kept.refused.map(uptime));
-                let KeptIncident { alert, is_told, is_tried, is_inhibited, .. } = kept;
-                into.incidents.insert(fingerprint, Incident { alert, is_told, is_tried, is_inhibited, since, ended, gone, refused });
+                let KeptIncident { alert, is_told, is_tried, is_under_way, is_inhibited, .. } = kept;
+                // Its end may have been heard or not: it is said again, and where it has begun again, that is said.
+                let is_told = is_told && !(is_under_way && ended.is_some());
+                let is_under_way = false;
+                into.incidents
+                    .insert(fingerprint, Incident { alert, is_told, is_tried, is_under_way, is_inhibited, since, ended, gone, refused });
             }
         }
         dispatch

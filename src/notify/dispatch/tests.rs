@@ -235,6 +235,24 @@ fn what_finds_no_room_is_counted_once_and_told_when_there_is() {
 }
 
 #[test]
+fn who_may_have_heard_of_an_end_hears_of_the_next_begin() {
+    let mut dispatch = Dispatch::new(policy());
+    assert_eq!(told(&mut dispatch, 0, HOUR, &[firing("a", 0)]).len(), 1);
+    let ended = Alert { ends_at: Some(wall(HOUR)), ..firing("a", 0) };
+    dispatch.observe(&[ended], &BTreeSet::new(), at(HOUR));
+    let end = (HOUR..2 * HOUR).step_by(1000).find_map(|now| dispatch.next(now)).expect("the end is told");
+    assert_eq!(end.kind(), Kind::Resolved);
+    // The process is killed, and nobody knows whether the message arrived; the alert has begun again meanwhile.
+    let mut killed = Dispatch::restore(policy(), dispatch.kept(at(2 * HOUR)), at(2 * HOUR));
+    let messages = told(&mut killed, 2 * HOUR, 3 * HOUR, &[firing("a", 2 * HOUR)]);
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    // Where it is known that the message did not arrive, there is nothing to say: it goes on.
+    dispatch.settle(&end, Outcome::Later(Reason::Timeout, None), 2 * HOUR, 0);
+    let mut alive = Dispatch::restore(policy(), dispatch.kept(at(2 * HOUR)), at(2 * HOUR));
+    assert!(told(&mut alive, 2 * HOUR, 3 * HOUR, &[firing("a", 2 * HOUR)]).is_empty());
+}
+
+#[test]
 fn a_restart_neither_repeats_nor_forgets_and_no_clock_floods() {
     let story = |jump: i64| {
         let mut dispatch = Dispatch::new(policy());
