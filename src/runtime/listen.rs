@@ -9,6 +9,7 @@ mod pace;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use axum::body::Body as RouterBody;
 use axum::extract::ConnectInfo;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -39,6 +40,15 @@ use crate::runtime::listen::pace::{Paced, Patience};
 
 /// How long to wait before the next try when the process has run out of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What HTTP/2 begins with where TLS has not agreed on it (RFC 9113, 3.4); no method of HTTP/1.1 begins like this.
+const PREFACE: [u8; 4] = *b"PRI ";
+/// How soon one who has sent a part of it is looked at again, and how often: it comes in one piece, and who sends it in many is
+/// taken for one who speaks HTTP/1.1, with the limits of that.
+const PREFACE_AGAIN: Duration = Duration::from_millis(10);
+const PREFACE_LOOKS: u32 = 10;
+/// HTTP/2, as TLS calls it.
+const H2: &[u8] = b"h2";
 
 /// Streams that share one connection of HTTP/2: what browsers and other servers take for enough.
 const STREAMS: u32 = 100;
@@ -94,7 +104,9 @@ pub struct LastAnswer;
 struct Common<S> {
     service: S,
     acceptor: Option<TlsAcceptor>,
-    http: Arc<Builder<TokioExecutor>>,
+    http1: http1::Builder,
+    /// Where HTTP/2 is spoken, too.
+    http2: Option<http2::Builder<TokioExecutor>>,
     bounds: Bounds,
 }
 
@@ -119,7 +131,7 @@ impl Default for Bounds {
 pub async fn serve<S: Answers>(listener: TcpListener, served: Served<S>, stop: CancellationToken) {
     let Served { service, certificate, metrics, bounds } = served;
     let acceptor = certificate.as_ref().map(|certificate| acceptor(certificate, bounds.http2));
-    let common = Common { service, acceptor, http: Arc::new(http(bounds)), bounds };
+    let common = Common { service, acceptor, http1: http1(bounds), http2: bounds.http2.then(|| http2(bounds)), bounds };
     let connections = Arc::new(Connections::new(bounds.connections, metrics));
     let open = TaskTracker::new();
     loop {
@@ -145,21 +157,25 @@ pub async fn serve<S: Answers>(listener: TcpListener, served: Served<S>, stop: C
 fn acceptor(certificate: &Certificate, http2: bool) -> TlsAcceptor {
     let mut config = certificate.server_config();
     if http2 {
-        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::make_mut(&mut config).alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     }
     TlsAcceptor::from(config)
 }
 
-fn http(bounds: Bounds) -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(bounds.head_bytes).writev(false);
-    http.http2()
-        .timer(TokioTimer::new())
+fn http1(bounds: Bounds) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(bounds.head_bytes).writev(false);
+    http
+}
+
+fn http2(bounds: Bounds) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(bounds.idle)
         .keep_alive_timeout(bounds.head);
-    if bounds.http2 { http } else { http.http1_only() }
+    http
 }
 
 async fn accept(
@@ -201,18 +217,37 @@ async fn converse<S: Answers>(
     farewell: CancellationToken,
 ) {
     let Some(acceptor) = &common.acceptor else {
-        return answer(stream, peer, connection, &common, farewell).await;
+        let is_http2 = common.http2.is_some() && begins_http2(&stream).await.unwrap_or_default();
+        return answer(stream, is_http2, peer, connection, &common, farewell).await;
     };
     // One who does not shake hands is like one who never asks; both are their own business. What TLS takes up is no part of
     // connections without it.
     let handshake = Box::pin(acceptor.accept(stream));
     if let Ok(Ok(stream)) = tokio::time::timeout(common.bounds.head, handshake).await {
-        Box::pin(answer(stream, peer, connection, &common, farewell)).await;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+        Box::pin(answer(stream, is_http2, peer, connection, &common, farewell)).await;
     }
 }
 
+/// Whether a client begins with HTTP/2. What it sends stays where it is: hyper reads a head that it gets in two parts into a
+/// buffer of twice the size.
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut begin = [0; PREFACE.len()];
+    for _ in 0..PREFACE_LOOKS {
+        let length = stream.peek(&mut begin).await?;
+        if length == 0 || begin[..length] != PREFACE[..length] {
+            return Ok(false);
+        }
+        if length == PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(PREFACE_AGAIN).await;
+    }
+    Ok(false)
+}
+
 /// Answers until the client ends the connection, or until `farewell`: then what has begun is answered, and nothing more.
-async fn answer<T, S>(stream: T, peer: SocketAddr, connection: &Connection, common: &Common<S>, farewell: CancellationToken)
+async fn answer<T, S>(stream: T, is_http2: bool, peer: SocketAddr, connection: &Connection, common: &Common<S>, farewell: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Answers,
@@ -233,12 +268,26 @@ where
         }
     });
     let stream = TokioIo::new(Paced::new(stream, Arc::clone(connection.pace())));
-    let mut conversation = pin!(common.http.serve_connection_with_upgrades(stream, service));
-    // A client that goes away is its own business.
+    match &common.http2 {
+        // Of many requests: what it takes up is no part of connections that have one at a time.
+        Some(http) if is_http2 => {
+            let conversation = http.serve_connection(stream, service);
+            Box::pin(until_farewell(conversation, http2::Connection::graceful_shutdown, &farewell)).await;
+        }
+        _ => {
+            let conversation = common.http1.serve_connection(stream, service).with_upgrades();
+            until_farewell(conversation, http1::UpgradeableConnection::graceful_shutdown, &farewell).await;
+        }
+    }
+}
+
+/// A client that goes away is its own business.
+async fn until_farewell<C: Future>(conversation: C, say_farewell: impl FnOnce(Pin<&mut C>), farewell: &CancellationToken) {
+    let mut conversation = pin!(conversation);
     tokio::select! {
         _ = conversation.as_mut() => {}
         () = farewell.cancelled() => {
-            conversation.as_mut().graceful_shutdown();
+            say_farewell(conversation.as_mut());
             let _ = conversation.await;
         }
     }
@@ -277,7 +326,38 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    #[tokio::test]
+    async fn http2_is_told_by_what_it_begins_with_and_nothing_is_taken_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (parts, expected) in [
+            (vec!["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], true),
+            (vec!["P", "RI", " *"], true),
+            (vec!["P", "OST / HTTP/1.1\r\n"], false),
+            (vec!["GET / HTTP/1.1\r\n\r\n"], false),
+            (vec!["G"], false),
+            (vec!["P"], false),
+            (vec![], false),
+        ] {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let sends = async {
+                for part in &parts {
+                    client.write_all(part.as_bytes()).await.unwrap();
+                    tokio::time::sleep(PREFACE_AGAIN / 2).await;
+                }
+                client.shutdown().await.unwrap();
+            };
+            let (told, ()) = tokio::join!(begins_http2(&stream), sends);
+            assert_eq!(told.unwrap(), expected, "{parts:?}");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            assert_eq!(text, parts.concat());
+        }
+    }
 
     #[tokio::test]
     async fn what_is_written_in_parts_is_sent_in_parts() {
