@@ -96,7 +96,8 @@ fn a_client_that_is_too_slow_is_given_up() {
     };
     assert_eq!(gone(""), 0, "asks nothing");
     assert_eq!(gone("GET / HTTP/1.1\r\nHost"), 0, "does not end its head");
-    assert_eq!(gone("PRI * HTTP/2.0\r\n"), 0, "does not end its preface");
+    // A server of HTTP/2 says first what it can, in 33 bytes.
+    assert!(gone("PRI * HTTP/2.0\r\n") <= 64, "does not end its preface");
     // One that does not take its answer: more than the buffers of both sides hold.
     let mut stream = TcpStream::connect(&front.address).unwrap();
     for _ in 0..8 {
