@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::batch::v1::Job;
-
-use crate::store::cluster::{Cluster, ClusterError};
+use crate::store::cluster::{Cluster, ClusterError, Job};
 
 /// The label.
 const RUN: &str = "run-id";
@@ -21,14 +19,13 @@ pub async fn that_run(cluster: &Cluster, runs: &BTreeSet<String>) -> Result<BTre
     let mut living = BTreeSet::new();
     for some in runs.chunks(AT_ONCE) {
         let jobs = cluster.jobs(&format!("{RUN} in ({})", some.join(","))).await?;
-        living.extend(jobs.iter().filter(|job| !is_over(job)).filter_map(|job| job.metadata.labels.as_ref()?.get(RUN).cloned()));
+        living.extend(jobs.iter().filter(|job| !is_over(job)).filter_map(|job| job.metadata.labels.get(RUN).cloned()));
     }
     Ok(living)
 }
 
 fn is_over(job: &Job) -> bool {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True")
+    ["Complete", "Failed"].iter().any(|kind| job.status.holds(kind).is_some())
 }
 
 #[cfg(test)]

@@ -1,17 +1,21 @@
 //! Kubernetes, as far as agents need it: Jobs with their pods, and the Secret of each. One namespace.
 //!
-//! Nothing is connected before the first question, and each question has a deadline.
+//! Nothing is connected before the first question, and each question has a deadline. What is asked for is written as JSON, and
+//! of what is answered only a few fields are read: the whole types of Kubernetes are megabytes of code.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use std::collections::BTreeMap;
+
+use hyper::http;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Status;
-use kube::{Api, Client, Config};
+use kube::{Client, Config};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -25,6 +29,153 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const MANAGER: &str = "bellwether";
 /// The service account's namespace, in a pod.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// What is looked after.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Job,
+    Pod,
+    Secret,
+}
+
+/// A request, unless it cannot be written.
+type Asked = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
+#[derive(Debug, Deserialize)]
+struct List<T> {
+    items: Vec<T>,
+}
+
+/// What every object says of itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// Its name.
+    pub name: String,
+    /// Which object of this name it is.
+    pub uid: String,
+    /// What it is found by.
+    pub labels: BTreeMap<String, String>,
+    /// What else was noted on it.
+    pub annotations: BTreeMap<String, String>,
+    /// When it was made, in RFC 3339, whose order is that of time.
+    pub creation_timestamp: Option<String>,
+    /// Since when it is being deleted.
+    pub deletion_timestamp: Option<String>,
+}
+
+/// A Job.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Job {
+    /// What it says of itself.
+    pub metadata: Metadata,
+    /// What was asked for.
+    pub spec: JobSpec,
+    /// What has become of it.
+    pub status: JobStatus,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct JobSpec {
+    /// It must not begin.
+    pub suspend: bool,
+}
+
+/// What has become of a Job.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct JobStatus {
+    /// What holds of it.
+    pub conditions: Vec<Condition>,
+}
+
+/// Something that holds of an object, or does not.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// What, such as `Complete`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, in a word.
+    pub reason: String,
+    /// Why, in words for people.
+    pub message: String,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// What it says of itself.
+    pub metadata: Metadata,
+    /// What has become of it.
+    pub status: PodStatus,
+}
+
+/// What has become of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// Why it has ended, such as `Evicted`.
+    pub reason: String,
+    /// The same in words for people.
+    pub message: String,
+    /// What holds of it.
+    pub conditions: Vec<Condition>,
+    /// Its containers.
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+/// What has become of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerStatus {
+    /// Its name.
+    pub name: String,
+    /// One of three.
+    pub state: ContainerState,
+}
+
+/// Where a container is: at most one is there.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// It has not begun.
+    pub waiting: Option<Waiting>,
+    /// It runs.
+    pub running: Option<IgnoredAny>,
+    /// It has ended.
+    pub terminated: Option<Terminated>,
+}
+
+/// Why a container has not begun.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// In a word.
+    pub reason: String,
+    /// In words for people.
+    pub message: String,
+}
+
+/// How a container has ended.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Terminated {
+    /// Its exit code.
+    pub exit_code: i32,
+    /// The signal, where it is told.
+    pub signal: i32,
+    /// Such as `OOMKilled`.
+    pub reason: String,
+    /// What it has left to say.
+    pub message: String,
+}
 
 /// A namespace of a cluster.
 pub struct Cluster {
@@ -62,6 +213,29 @@ pub enum ClusterError {
     Unreached(Fault),
 }
 
+// === impl Kind ===
+
+impl Kind {
+    /// Its group and its name in an address.
+    fn path(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Job => ("/apis/batch/v1", "jobs"),
+            Self::Pod => ("/api/v1", "pods"),
+            Self::Secret => ("/api/v1", "secrets"),
+        }
+    }
+}
+
+// === impl JobStatus ===
+
+impl JobStatus {
+    /// The condition of this kind, where it holds.
+    #[must_use]
+    pub fn holds(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind && condition.status == "True")
+    }
+}
+
 // === impl ClusterError ===
 
 impl ClusterError {
@@ -69,12 +243,6 @@ impl ClusterError {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Refused { code: 404, .. })
-    }
-
-    /// Whether somebody else was faster.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { code: 409, .. })
     }
 }
 
@@ -111,12 +279,32 @@ impl Cluster {
             .await
     }
 
-    async fn api<K>(&self) -> Result<Api<K>, ClusterError>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
+    /// Asks for something at the collection of a kind in our namespace.
+    async fn ask<T: DeserializeOwned>(&self, kind: Kind, request: impl FnOnce(&kube::core::Request) -> Asked) -> Result<T, ClusterError> {
         let (client, namespace) = self.client().await?;
-        Ok(Api::namespaced(client.clone(), namespace))
+        let (group, plural) = kind.path();
+        let request = request(&kube::core::Request::new(format!("{group}/namespaces/{namespace}/{plural}")));
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        match tokio::time::timeout(LIMIT, client.request(request)).await {
+            Ok(answer) => answer.map_err(ClusterError::from),
+            Err(_) => Err(ClusterError::Unreached(Fault::Timeout)),
+        }
+    }
+
+    async fn list<T: DeserializeOwned>(&self, kind: Kind, labels: &str) -> Result<Vec<T>, ClusterError> {
+        let wanted = ListParams::default().labels(labels);
+        self.ask(kind, |collection| collection.list(&wanted)).await.map(|list: List<T>| list.items)
+    }
+
+    async fn create<T: DeserializeOwned>(&self, kind: Kind, object: &Value) -> Result<T, ClusterError> {
+        self.ask(kind, |collection| {
+            // A field that Kubernetes does not know is refused: it would do nothing, and nobody would be told.
+            let address = format!("{}?fieldManager={MANAGER}&fieldValidation=Strict", collection.url_path);
+            let body = serde_json::to_vec(object).map_err(kube::core::request::Error::SerializeBody)?;
+            let request = http::Request::post(address).header(http::header::CONTENT_TYPE, "application/json");
+            request.body(body).map_err(kube::core::request::Error::BuildRequest)
+        })
+        .await
     }
 
     /// The Jobs with these labels.
@@ -124,8 +312,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster does not answer, or does not let us.
     pub async fn jobs(&self, labels: &str) -> Result<Vec<Job>, ClusterError> {
-        let (api, wanted) = (self.api::<Job>().await?, ListParams::default().labels(labels));
-        within(api.list(&wanted)).await.map(|list| list.items)
+        self.list(Kind::Job, labels).await
     }
 
     /// The pods with these labels.
@@ -133,26 +320,23 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::jobs`].
     pub async fn pods(&self, labels: &str) -> Result<Vec<Pod>, ClusterError> {
-        let (api, wanted) = (self.api::<Pod>().await?, ListParams::default().labels(labels));
-        within(api.list(&wanted)).await.map(|list| list.items)
+        self.list(Kind::Pod, labels).await
     }
 
     /// Makes a Job. What the cluster made of it.
     ///
     /// # Errors
     /// As [`Cluster::jobs`].
-    pub async fn create_job(&self, job: &Job) -> Result<Job, ClusterError> {
-        let api = self.api::<Job>().await?;
-        within(api.create(&created(), job)).await
+    pub async fn create_job(&self, job: &Value) -> Result<Job, ClusterError> {
+        self.create(Kind::Job, job).await
     }
 
     /// Makes a Secret.
     ///
     /// # Errors
     /// As [`Cluster::jobs`].
-    pub async fn create_secret(&self, secret: &Secret) -> Result<(), ClusterError> {
-        let api = self.api::<Secret>().await?;
-        within(api.create(&created(), secret)).await.map(drop)
+    pub async fn create_secret(&self, secret: &Value) -> Result<(), ClusterError> {
+        self.create(Kind::Secret, secret).await.map(|IgnoredAny| ())
     }
 
     /// Changes a Job by a merge patch.
@@ -160,8 +344,8 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::jobs`].
     pub async fn patch_job(&self, name: &str, patch: &Value) -> Result<(), ClusterError> {
-        let (api, params) = (self.api::<Job>().await?, PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() });
-        within(api.patch(name, &params, &Patch::Merge(patch))).await.map(drop)
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        self.ask(Kind::Job, |jobs| jobs.patch(name, &params, &Patch::Merge(patch))).await.map(|IgnoredAny| ())
     }
 
     /// Has a Job deleted, which is there until its pods are gone. One that is not there is fine.
@@ -169,10 +353,9 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::jobs`].
     pub async fn delete_job(&self, name: &str) -> Result<(), ClusterError> {
-        let api = self.api::<Job>().await?;
-        match within(api.delete(name, &DeleteParams::foreground())).await {
+        match self.ask(Kind::Job, |jobs| jobs.delete(name, &DeleteParams::foreground())).await {
             Err(error) if error.is_missing() => Ok(()),
-            deleted => deleted.map(drop),
+            deleted => deleted.map(|IgnoredAny| ()),
         }
     }
 }
@@ -188,15 +371,4 @@ async fn read(kubeconfig: Option<&Path>) -> Result<Config, ClusterError> {
     let failed = |cause| ClusterError::Kubeconfig { path: path.to_owned(), cause: Box::new(cause) };
     let read = Kubeconfig::read_from(path).map_err(failed)?;
     Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(failed)
-}
-
-fn created() -> PostParams {
-    PostParams { dry_run: false, field_manager: Some(MANAGER.to_owned()) }
-}
-
-async fn within<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
-    match tokio::time::timeout(LIMIT, answer).await {
-        Ok(answer) => answer.map_err(ClusterError::from),
-        Err(_) => Err(ClusterError::Unreached(Fault::Timeout)),
-    }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bellwether::config::services::jobs::AgentJobs;
 use bellwether::secret::Secret;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::PodSpec;
 use kube::api::{DeleteParams, ListParams};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
@@ -33,7 +32,7 @@ async fn ground(cluster: &Cluster) -> Ground {
         cpu_limit: None,
         memory_request: 256 << 20,
         start_limit: Duration::from_secs(600),
-        pod: PodSpec::default(),
+        pod: serde_json::Map::new(),
     });
     ground
 }
@@ -215,9 +214,17 @@ async fn a_cluster_that_does_not_answer_ends_no_run_and_begins_none_by_halves() 
     }
     eventually("nothing is left", async || cluster.api::<Job>().list(&wanted).await.unwrap().items.is_empty().then_some(())).await;
 
-    // An image that is not there.
+    // A setting of the pod that Kubernetes does not know would do nothing.
     cluster.permit_all().await;
     stage.vanish();
+    ground.settings.jobs.as_mut().unwrap().pod.insert("nodeselector".to_owned(), json!({ "pool": "batch" }));
+    let stage = ground.service("state").await;
+    let reply = stage.start(&ground.project().await, "").await;
+    assert!(reply.status == 500 && reply.body.contains("unknown field") && reply.body.contains("nodeselector"), "{reply:?}");
+
+    // An image that is not there.
+    stage.vanish();
+    ground.settings.jobs.as_mut().unwrap().pod.clear();
     ground.settings.jobs.as_mut().unwrap().start_limit = Duration::from_secs(1);
     let stage = ground.service("state").await;
     let run = stage.begin(&ground.project().await).await;

@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodSpec;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::cluster::{ClusterAccess, RawCluster, is_dns_label};
 use crate::config::problems::{Complaints, Place, Problems};
@@ -83,7 +82,7 @@ pub struct AgentJobs {
     /// When an agent that has not begun is given up.
     pub start_limit: Duration,
     /// Everything else of a pod.
-    pub pod: PodSpec,
+    pub pod: Map<String, Value>,
 }
 
 // === impl RawAgentJobs ===
@@ -127,10 +126,10 @@ impl RawAgentJobs {
         if !labels.iter().all(|(key, value)| is_label_key(key) && is_label_value(value)) {
             complain(None, "labels", "a label has up to 63 letters, digits, `-`, `_` or `.`; its key may have a prefix before a `/`");
         }
-        let pod = self.pod.map_or_else(PodSpec::default, |Spanned { place, value }| {
+        let pod = self.pod.map_or_else(Map::new, |Spanned { place, value }| {
             read_pod(value).unwrap_or_else(|problem| {
                 complain(place, "pod", &problem);
-                PodSpec::default()
+                Map::new()
             })
         });
         AgentJobs {
@@ -171,21 +170,19 @@ fn is_label_key(text: &str) -> bool {
     !name.is_empty() && is_label_value(name) && prefix.is_none_or(|prefix| prefix.split('.').all(is_dns_label))
 }
 
-/// Reads a pod's settings, and refuses what would get lost: a key that is written wrong says nothing to Kubernetes.
-fn read_pod(value: Value) -> Result<PodSpec, String> {
-    let Value::Object(mut given) = value else { return Err("keys of a pod's `spec`, as Kubernetes names them".to_owned()) };
-    if let Some(ours) = OURS.iter().find(|key| given.contains_key(**key)) {
-        return Err(format!("`{ours}` is not for here: it is made of the other settings"));
+/// Reads a pod's settings. What Kubernetes does not know of them, the API server says at a start.
+fn read_pod(value: Value) -> Result<Map<String, Value>, String> {
+    let Value::Object(given) = value else { return Err("keys of a pod's `spec`, as Kubernetes names them".to_owned()) };
+    match OURS.iter().find(|key| given.contains_key(**key)) {
+        Some(ours) => Err(format!("`{ours}` is not for here: it is made of the other settings")),
+        None => Ok(given),
     }
-    given.insert("containers".to_owned(), json!([]));
-    let pod: PodSpec = serde_json::from_value(Value::Object(given.clone())).map_err(|error| format!("this is no pod: {error}"))?;
-    let read = serde_json::to_value(&pod).unwrap_or_default();
-    let lost = given.keys().find(|key| read.get(key.as_str()).is_none());
-    lost.map_or(Ok(pod), |key| Err(format!("a pod has no `{key}`")))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -204,13 +201,8 @@ mod tests {
     #[test]
     fn a_pod_is_read_or_refused() {
         let read = read_pod(json!({ "nodeSelector": { "pool": "batch" }, "tolerations": [{ "key": "batch", "operator": "Exists" }] }));
-        assert_eq!(read.expect("a pod").node_selector.expect("a selector")["pool"], "batch");
-        for (pod, expected) in [
-            (json!([]), "keys of a pod's `spec`"),
-            (json!({ "containers": [] }), "`containers` is not for here"),
-            (json!({ "nodeselector": {} }), "a pod has no `nodeselector`"),
-            (json!({ "tolerations": 3 }), "this is no pod"),
-        ] {
+        assert_eq!(read.expect("a pod")["nodeSelector"]["pool"], "batch");
+        for (pod, expected) in [(json!([]), "keys of a pod's `spec`"), (json!({ "containers": [] }), "`containers` is not for here")] {
             let problem = read_pod(pod).expect_err("it is wrong");
             assert!(problem.starts_with(expected), "{problem}");
         }
@@ -252,7 +244,7 @@ mod tests {
       start_limit: 1s
       labels: { \"a b\": c }
       cluster: { namespace: \"A B\" }
-      pod: { hostnetwork: true }
+      pod: { restartPolicy: Always }
 ";
         let problems = load(text).expect_err("problems");
         for expected in [
@@ -263,7 +255,7 @@ mod tests {
             "start_limit: at least 10s",
             "labels: a label has",
             "cluster.namespace: a namespace has",
-            "pod: a pod has no `hostnetwork`",
+            "pod: `restartPolicy` is not for here",
             "image: name the image",
         ] {
             assert!(problems.contains(&format!("services.runs.kubernetes.{expected}")), "{expected}\n{problems}");

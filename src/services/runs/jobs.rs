@@ -11,8 +11,6 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use mongodb::bson::oid::ObjectId;
 
 use crate::config::services::AgentLimits;
@@ -23,7 +21,7 @@ use crate::services::runs::jobs::seen::{Seen, seen};
 use crate::services::runs::last_error::last_error;
 use crate::services::runs::roster::{Agent, Ended, NoRoom, Roster};
 use crate::services::runs::run::{Ending, Event, Exit, Phase};
-use crate::store::cluster::{Cluster, ClusterError};
+use crate::store::cluster::{Cluster, ClusterError, Job, Pod};
 
 /// A Job that nobody lets begin for so long was left behind by a process that was killed: a start takes three requests.
 const ABANDONED: Duration = Duration::from_secs(90);
@@ -111,9 +109,9 @@ impl JobFleet {
     /// The Job first, which must not begin; then its Secret, which goes with it; then it begins. Whatever is left behind by a
     /// kill in between runs nothing, and goes when it is found.
     async fn try_launch(&self, run: ObjectId, project: &str, arguments: Vec<String>) -> Result<(), ClusterError> {
-        let job = manifest::job(&self.settings, &self.limits, run, project, arguments);
+        let job = manifest::job(&self.settings, &self.limits, run, project, &arguments);
         let made = self.cluster.create_job(&job).await?;
-        let secret = manifest::secret(&self.settings, &made, run, project, &self.environment);
+        let secret = manifest::secret(&self.settings, &made.metadata.uid, run, project, &self.environment);
         self.cluster.create_secret(&secret).await?;
         self.cluster.patch_job(&manifest::name(run), &manifest::begin()).await
     }
@@ -217,8 +215,7 @@ impl View {
             let was_new = agent.phase == Phase::Starting;
             agent.take_in(seen(job, pods), asked, start_limit);
             found.reattached += usize::from(was_new && !self.has_looked && agent.phase == Phase::Live);
-            let annotations = job.metadata.annotations.as_ref();
-            agent.cancelled |= annotations.is_some_and(|annotations| annotations.contains_key(CANCELLED));
+            agent.cancelled |= job.metadata.annotations.contains_key(CANCELLED);
             let is_unwanted =
                 agent.cancelled && agent.phase != Phase::Ended || matches!(agent.ending, Some(Ending { exit: Exit::NotStarted(_), .. }));
             if job.metadata.deletion_timestamp.is_some() {
@@ -303,8 +300,8 @@ impl Remote {
 
 /// The run and project of a Job that we have made.
 fn whose(job: &Job) -> Option<(ObjectId, String)> {
-    let run = ObjectId::parse_str(job.metadata.labels.as_ref()?.get(RUN)?).ok()?;
-    Some((run, job.metadata.annotations.as_ref()?.get(PROJECT_ANNOTATION)?.clone()))
+    let run = ObjectId::parse_str(job.metadata.labels.get(RUN)?).ok()?;
+    Some((run, job.metadata.annotations.get(PROJECT_ANNOTATION)?.clone()))
 }
 
 #[cfg(test)]

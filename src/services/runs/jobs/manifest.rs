@@ -6,15 +6,10 @@
 //! begun in one second; the time limit is kept by the cluster; and what the agent wrote at last is its termination message.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{
-    Container, EnvFromSource, PodSpec, PodTemplateSpec, ResourceRequirements, Secret as KubernetesSecret, SecretEnvSource,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use mongodb::bson::oid::ObjectId;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::config::services::AgentLimits;
 use crate::config::services::jobs::AgentJobs;
@@ -49,83 +44,64 @@ pub(super) fn name(run: ObjectId) -> String {
 }
 
 /// The Job of a run. It is suspended: it begins when its Secret is there.
-pub(super) fn job(settings: &AgentJobs, limits: &AgentLimits, run: ObjectId, project: &str, arguments: Vec<String>) -> Job {
-    let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    let pod = PodSpec {
-        containers: vec![container(settings, limits, run, arguments)],
-        restart_policy: Some("Never".to_owned()),
-        termination_grace_period_seconds: Some(seconds(limits.grace)),
-        service_account_name: settings.service_account.clone().or_else(|| settings.pod.service_account_name.clone()),
-        ..settings.pod.clone()
-    };
+pub(super) fn job(settings: &AgentJobs, limits: &AgentLimits, run: ObjectId, project: &str, arguments: &[String]) -> Value {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let mut pod = settings.pod.clone();
+    pod.extend(settings.service_account.as_ref().map(|account| ("serviceAccountName".to_owned(), account.as_str().into())));
+    let ours = [
+        ("containers", json!([container(settings, limits, run, arguments)])),
+        ("restartPolicy", "Never".into()),
+        ("terminationGracePeriodSeconds", seconds(limits.grace).into()),
+    ];
+    pod.extend(ours.map(|(key, value)| (key.to_owned(), value)));
     let labels = labels(settings, run, project);
-    Job {
-        metadata: ObjectMeta {
-            name: Some(name(run)),
-            labels: Some(labels.clone()),
-            annotations: Some([(PROJECT_ANNOTATION.to_owned(), project.to_owned())].into()),
-            ..ObjectMeta::default()
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": { "name": name(run), "labels": labels, "annotations": { PROJECT_ANNOTATION: project } },
+        "spec": {
+            "suspend": true,
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": seconds(limits.time).max(1),
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
+            "template": { "metadata": { "labels": labels }, "spec": pod },
         },
-        spec: Some(JobSpec {
-            suspend: Some(true),
-            backoff_limit: Some(0),
-            active_deadline_seconds: Some(seconds(limits.time).max(1)),
-            ttl_seconds_after_finished: Some(KEPT_SECONDS),
-            template: PodTemplateSpec { metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }), spec: Some(pod) },
-            ..JobSpec::default()
-        }),
-        status: None,
-    }
+    })
 }
 
-fn container(settings: &AgentJobs, limits: &AgentLimits, run: ObjectId, arguments: Vec<String>) -> Container {
-    let quantity = |value: &str| Quantity(value.to_owned());
-    let memory = limits.memory.to_string();
-    let mut requests = BTreeMap::from([("cpu".to_owned(), quantity(&settings.cpu_request))]);
-    requests.insert("memory".to_owned(), Quantity(settings.memory_request.min(limits.memory).to_string()));
-    let mut most = BTreeMap::from([("memory".to_owned(), quantity(&memory))]);
-    most.extend(settings.cpu_limit.as_deref().map(|limit| ("cpu".to_owned(), quantity(limit))));
-    Container {
-        name: CONTAINER.to_owned(),
-        image: Some(settings.image.clone()),
-        command: Some(settings.command.clone()).filter(|command| !command.is_empty()),
-        args: Some(arguments),
-        env_from: Some(vec![EnvFromSource {
-            secret_ref: Some(SecretEnvSource { name: name(run), optional: Some(false) }),
-            ..EnvFromSource::default()
-        }]),
-        resources: Some(ResourceRequirements { requests: Some(requests), limits: Some(most), ..ResourceRequirements::default() }),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..Container::default()
+fn container(settings: &AgentJobs, limits: &AgentLimits, run: ObjectId, arguments: &[String]) -> Value {
+    let requests = json!({ "cpu": settings.cpu_request, "memory": settings.memory_request.min(limits.memory).to_string() });
+    let mut most = Map::from_iter([("memory".to_owned(), limits.memory.to_string().into())]);
+    most.extend(settings.cpu_limit.as_deref().map(|limit| ("cpu".to_owned(), limit.into())));
+    let mut container = json!({
+        "name": CONTAINER,
+        "image": settings.image,
+        "args": arguments,
+        "envFrom": [{ "secretRef": { "name": name(run), "optional": false } }],
+        "resources": { "requests": requests, "limits": most },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    });
+    if !settings.command.is_empty() {
+        container["command"] = json!(settings.command);
     }
+    container
 }
 
-/// The Secret with an agent's variables. It goes when its Job goes.
-pub(super) fn secret(settings: &AgentJobs, job: &Job, run: ObjectId, project: &str, environment: &[(String, Secret)]) -> KubernetesSecret {
+/// The Secret with an agent's variables. It goes when its Job, which is known by `uid`, goes.
+pub(super) fn secret(settings: &AgentJobs, uid: &str, run: ObjectId, project: &str, environment: &[(String, Secret)]) -> Value {
     let given = environment.iter().filter(|(name, _)| !LOCAL.contains(&name.as_str()));
-    let mut variables: BTreeMap<String, String> = given.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+    let mut variables: BTreeMap<&str, &str> = given.map(|(name, value)| (name.as_str(), value.expose())).collect();
     for (name, value) in DEFAULTS {
-        variables.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        variables.entry(name).or_insert(value);
     }
-    let owner = OwnerReference {
-        api_version: "batch/v1".to_owned(),
-        kind: "Job".to_owned(),
-        name: name(run),
-        uid: job.metadata.uid.clone().unwrap_or_default(),
-        block_owner_deletion: None,
-        controller: None,
-    };
-    KubernetesSecret {
-        metadata: ObjectMeta {
-            name: Some(name(run)),
-            labels: Some(labels(settings, run, project)),
-            owner_references: Some(vec![owner]),
-            ..ObjectMeta::default()
-        },
-        string_data: Some(variables),
-        immutable: Some(true),
-        ..KubernetesSecret::default()
-    }
+    let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name(run), "uid": uid });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": name(run), "labels": labels(settings, run, project), "ownerReferences": [owner] },
+        "stringData": variables,
+        "immutable": true,
+    })
 }
 
 fn labels(settings: &AgentJobs, run: ObjectId, project: &str) -> BTreeMap<String, String> {
@@ -146,17 +122,17 @@ fn is_label(text: &str) -> bool {
 
 /// Lets a suspended Job begin.
 pub(super) fn begin() -> Value {
-    serde_json::json!({ "spec": { "suspend": false } })
+    json!({ "spec": { "suspend": false } })
 }
 
 /// Notes on a Job that its end is written down.
 pub(super) fn recorded() -> Value {
-    serde_json::json!({ "metadata": { "labels": { RECORDED: "true" } } })
+    json!({ "metadata": { "labels": { RECORDED: "true" } } })
 }
 
 /// Notes on a Job that somebody wanted it to end.
 pub(super) fn cancelled() -> Value {
-    serde_json::json!({ "metadata": { "annotations": { CANCELLED: "true" } } })
+    json!({ "metadata": { "annotations": { CANCELLED: "true" } } })
 }
 
 /// The labels of the Jobs of an installation that are not written down.
@@ -187,7 +163,7 @@ mod tests {
             cpu_limit: Some("2".to_owned()),
             memory_request: 256 << 20,
             start_limit: Duration::from_secs(600),
-            pod: serde_json::from_value(serde_json::json!({ "containers": [], "nodeSelector": { "pool": "batch" } })).expect("a pod"),
+            pod: Map::from_iter([("nodeSelector".to_owned(), json!({ "pool": "batch" }))]),
         }
     }
 
@@ -201,13 +177,12 @@ mod tests {
 
     #[test]
     fn a_job_is_as_the_application_makes_it() {
-        let made = job(&settings(), &limits(), run(), "69d0f3a1c2b4e5f60718293a", vec!["--run-id".to_owned(), run().to_hex()]);
-        let found = serde_json::to_value(&made).expect("JSON");
-        let labels = serde_json::json!({
+        let found = job(&settings(), &limits(), run(), "69d0f3a1c2b4e5f60718293a", &["--run-id".to_owned(), run().to_hex()]);
+        let labels = json!({
             "app": "decisionbox-agent", "app.kubernetes.io/managed-by": "bellwether", "bellwether/holder": "bellwether",
             "run-id": "69d0f41bc2b4e5f60718293b", "project-id": "69d0f3a1c2b4e5f60718293a",
         });
-        let expected = serde_json::json!({
+        let expected = json!({
             "apiVersion": "batch/v1",
             "kind": "Job",
             "metadata": {
@@ -239,14 +214,11 @@ mod tests {
     fn variables_are_in_the_secret_alone() {
         let given = [("PATH", "/usr/bin"), ("MONGODB_URI", "mongodb://user:pass@host"), ("LOG_LEVEL", "debug")];
         let given = given.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned())));
-        let mut made = job(&settings(), &limits(), run(), "p", Vec::new());
-        made.metadata.uid = Some("1-2-3".to_owned());
-        let found = secret(&settings(), &made, run(), "p", &given);
-        let variables = found.string_data.expect("variables");
-        let expected = [("ENV", "prod"), ("LOG_LEVEL", "debug"), ("MONGODB_URI", "mongodb://user:pass@host")];
-        assert_eq!(variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        assert_eq!(found.metadata.owner_references.expect("an owner")[0].uid, "1-2-3");
-        assert!(!serde_json::to_string(&made).expect("JSON").contains("user:pass"));
+        let found = secret(&settings(), "1-2-3", run(), "p", &given);
+        let expected = json!({ "ENV": "prod", "LOG_LEVEL": "debug", "MONGODB_URI": "mongodb://user:pass@host" });
+        assert_eq!(found["stringData"], expected);
+        assert_eq!(found["metadata"]["ownerReferences"][0]["uid"], "1-2-3");
+        assert!(!job(&settings(), &limits(), run(), "p", &[]).to_string().contains("user:pass"));
     }
 
     #[test]
@@ -255,8 +227,8 @@ mod tests {
             assert_eq!(is_label(project), expected, "{project}");
         }
         assert!(!is_label(&"a".repeat(64)));
-        let made = job(&settings(), &limits(), run(), "my project", Vec::new());
-        assert!(!made.metadata.labels.expect("labels").contains_key(PROJECT));
-        assert_eq!(made.metadata.annotations.expect("annotations")[PROJECT_ANNOTATION], "my project");
+        let made = job(&settings(), &limits(), run(), "my project", &[]);
+        assert!(made["metadata"]["labels"].get(PROJECT).is_none());
+        assert_eq!(made["metadata"]["annotations"][PROJECT_ANNOTATION], "my project");
     }
 }

@@ -1,10 +1,8 @@
 //! What a Job and its pod say of an agent. Pure.
 
-use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
-
 use crate::services::runs::jobs::manifest::CONTAINER;
 use crate::services::runs::run::{Ending, Exit, Stopped};
+use crate::store::cluster::{Condition, ContainerStatus, Job, Pod, Terminated};
 
 /// The label by which a Job's pods are found; the older one is still set beside it.
 const JOB_OF_POD: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
@@ -26,81 +24,66 @@ pub(super) enum Seen {
 
 /// Reads a Job with the pods of its installation.
 pub(super) fn seen(job: &Job, pods: &[Pod]) -> Seen {
-    let name = job.metadata.name.as_deref();
-    let is_its = |pod: &&Pod| {
-        let labels = pod.metadata.labels.as_ref();
-        labels.is_some_and(|labels| JOB_OF_POD.iter().find_map(|label| labels.get(*label)).map(String::as_str) == name)
-    };
+    let is_its = |pod: &&Pod| JOB_OF_POD.iter().find_map(|label| pod.metadata.labels.get(*label)) == Some(&job.metadata.name);
     // A Job without retries has one pod; were there more, the newest is the one that counts.
-    let pod = pods.iter().filter(is_its).max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let is_true = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
-    if is_true("Complete").is_some() {
+    let pod = pods.iter().filter(is_its).max_by_key(|pod| &pod.metadata.creation_timestamp);
+    if job.status.holds("Complete").is_some() {
         return Seen::Ended(Ending { exit: Exit::Code(0), stopped: None }, None);
     }
-    if let Some(failed) = is_true("Failed") {
+    if let Some(failed) = job.status.holds("Failed") {
         return ended(failed, pod);
     }
-    if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
+    if job.spec.suspend {
         return Seen::Suspended;
     }
     let Some(pod) = pod else { return Seen::Waiting(None) };
-    let state = status_of(pod).and_then(|status| status.state.as_ref());
-    match state {
+    match status_of(pod).map(|status| &status.state) {
         // One that has ended: the Job says so in a moment.
         Some(state) if state.running.is_some() || state.terminated.is_some() => Seen::Live,
-        Some(state) => {
-            Seen::Waiting(state.waiting.as_ref().and_then(|waiting| words(waiting.reason.as_deref(), waiting.message.as_deref())))
-        }
+        Some(state) => Seen::Waiting(state.waiting.as_ref().and_then(|waiting| words(&waiting.reason, &waiting.message))),
         None => Seen::Waiting(not_scheduled(pod)),
     }
 }
 
-fn status_of(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == CONTAINER)
+fn status_of(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.container_statuses.iter().find(|status| status.name == CONTAINER)
 }
 
 fn not_scheduled(pod: &Pod) -> Option<String> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let found = conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-    words(found.reason.as_deref(), found.message.as_deref())
+    let found = pod.status.conditions.iter().find(|condition| condition.kind == "PodScheduled" && condition.status == "False")?;
+    words(&found.reason, &found.message)
 }
 
-fn ended(failed: &JobCondition, pod: Option<&Pod>) -> Seen {
-    let terminated = pod.and_then(status_of).and_then(|status| status.state.as_ref()?.terminated.as_ref());
-    let exit = terminated.map_or(Exit::Unknown, exit);
-    let reason = failed.reason.as_deref().unwrap_or_default();
-    let stopped = if reason == "DeadlineExceeded" {
+fn ended(failed: &Condition, pod: Option<&Pod>) -> Seen {
+    let terminated = pod.and_then(status_of).and_then(|status| status.state.terminated.as_ref());
+    let stopped = if failed.reason == "DeadlineExceeded" {
         Some(Stopped::Time)
-    } else if terminated.is_some_and(|terminated| terminated.reason.as_deref() == Some(OUT_OF_MEMORY)) {
+    } else if terminated.is_some_and(|terminated| terminated.reason == OUT_OF_MEMORY) {
         Some(Stopped::Memory)
     } else {
         None
     };
     // The agent's own words; else why its pod is gone, such as `Evicted`; else the Job's.
-    let own = terminated.and_then(|terminated| terminated.message.clone()).filter(|message| !message.trim().is_empty());
-    let of_pod = || {
-        let status = pod?.status.as_ref()?;
-        words(Some(status.reason.as_deref()?), status.message.as_deref())
-    };
-    let of_job = || if terminated.is_some() { None } else { words(failed.reason.as_deref(), failed.message.as_deref()) };
-    Seen::Ended(Ending { exit, stopped }, own.or_else(of_pod).or_else(of_job))
+    let own = terminated.map(|terminated| terminated.message.clone()).filter(|message| !message.trim().is_empty());
+    let of_pod = || pod.filter(|pod| !pod.status.reason.is_empty()).and_then(|pod| words(&pod.status.reason, &pod.status.message));
+    let of_job = || if terminated.is_some() { None } else { words(&failed.reason, &failed.message) };
+    Seen::Ended(Ending { exit: terminated.map_or(Exit::Unknown, exit), stopped }, own.or_else(of_pod).or_else(of_job))
 }
 
 /// Of a container it is rarely told by which signal it ended: a code above 128 says so, by the shell's convention.
-fn exit(terminated: &ContainerStateTerminated) -> Exit {
+fn exit(terminated: &Terminated) -> Exit {
     match (terminated.signal, terminated.exit_code) {
-        (Some(signal), _) if signal > 0 => Exit::Signal(signal),
+        (signal, _) if signal > 0 => Exit::Signal(signal),
         (_, code @ 129..=159) => Exit::Signal(code - 128),
         (_, code) => Exit::Code(code),
     }
 }
 
-fn words(reason: Option<&str>, message: Option<&str>) -> Option<String> {
-    match (reason.filter(|text| !text.is_empty()), message.filter(|text| !text.is_empty())) {
-        (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
-        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
-        (None, None) => None,
+fn words(reason: &str, message: &str) -> Option<String> {
+    match (reason, message) {
+        ("", "") => None,
+        (one, "") | ("", one) => Some(one.to_owned()),
+        (reason, message) => Some(format!("{reason}: {message}")),
     }
 }
 

@@ -126,7 +126,7 @@ fn who_is_cancelled_is_deleted_until_that_is_so() {
 #[test]
 fn jobs_of_others_are_not_ours() {
     let mut view = view();
-    for metadata in [json!({ "labels": { "run-id": "no id" } }), json!({ "annotations": null })] {
+    for metadata in [json!({ "labels": { "run-id": "no id" } }), json!({ "annotations": {}, "labels": { "run-id": "" } })] {
         assert_eq!(view.take_in(&[job(&metadata, false, &json!([]))], &[], Instant::now(), START_LIMIT), Found::default());
         assert_eq!(phase(&view), None);
     }
