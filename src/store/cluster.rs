@@ -244,6 +244,12 @@ impl ClusterError {
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Refused { code: 404, .. })
     }
+
+    /// Whether we lack the right to it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { code: 403, .. })
+    }
 }
 
 impl From<kube::Error> for ClusterError {

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::cluster::Cluster;
 use crate::mongod::eventually;
 use crate::runs_service::{Ground, Stage, error};
+use crate::served::Reply;
 
 /// Runs whose agents are Jobs of a cluster.
 async fn ground(cluster: &Cluster) -> Ground {
@@ -44,6 +45,16 @@ async fn is_held(ground: &Ground, run: &str) -> bool {
 
 async fn metric(stage: &Stage, line: &str) {
     eventually(line, async || stage.registry.open_metrics().unwrap().contains(line).then_some(())).await;
+}
+
+/// A project whose run is not started, as a right was taken away a moment ago.
+async fn refused(ground: &Ground, stage: &Stage) -> (String, Reply) {
+    eventually("the right is gone", async || {
+        let project = ground.project().await;
+        let reply = stage.start(&project, "").await;
+        (reply.status == 500).then_some((project, reply))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,15 +215,23 @@ async fn a_cluster_that_does_not_answer_ends_no_run_and_begins_none_by_halves() 
 
     // A right is missing: it is named, and nothing is left.
     cluster.forbid("secrets").await;
-    let reply = eventually("the right is gone", async || {
-        let reply = stage.start(&project, "").await;
-        (reply.status == 500).then_some(reply)
-    })
-    .await;
+    let (project, reply) = refused(&ground, &stage).await;
+    let wanted = ListParams::default().labels(&format!("project-id={project}"));
     for word in ["Forbidden", "bellwether", "create", "secrets"] {
         assert!(reply.body.contains(word), "{word}: {reply:?}");
     }
     eventually("nothing is left", async || cluster.api::<Job>().list(&wanted).await.unwrap().items.is_empty().then_some(())).await;
+
+    // Without any right, a run fails all the same, and its project is free.
+    cluster.forbid("jobs").await;
+    let (other, reply) = refused(&ground, &stage).await;
+    assert!(reply.body.contains("Forbidden") && reply.body.contains("jobs"), "{reply:?}");
+    let failed = eventually("it is written down", async || {
+        let run = runs.find_one(doc! { "project_id": &other }).await.unwrap().unwrap();
+        (run.get_str("status").unwrap() == "failed").then_some(run)
+    })
+    .await;
+    assert!(error(&failed).contains("Forbidden"), "{failed}");
 
     // A setting of the pod that Kubernetes does not know would do nothing.
     cluster.permit_all().await;
