@@ -144,6 +144,8 @@ fn a_certificate_that_cannot_be_used_is_refused_at_the_start() {
 fn h13_those_who_ask_nothing_push_out_each_other_and_nobody_else() {
     let sidecar = Setup::default().config("state_dir: \"${BELLWETHER_STATE_DIR}\"\n").start();
     let series = |name: &str| sidecar.value(&format!("{name}{{listener=\"read_only\"}}")).unwrap();
+    // Metrics are answered once what was there at the start has been read.
+    eventually("metrics are there", || sidecar.value("bellwether_http_connections{listener=\"read_only\"}"), Option::is_some);
     let before = series("bellwether_http_connections_evicted_total");
     let mut silent: Vec<TcpStream> = (0..300)
         .map(|_| {
