@@ -159,7 +159,9 @@ fn is_cpu(text: &str) -> bool {
     has_right_form && number.parse::<f64>().is_ok_and(|number| number > 0.0)
 }
 
-fn is_label_value(text: &str) -> bool {
+/// Whether Kubernetes takes a text as the value of a label.
+#[must_use]
+pub fn is_label_value(text: &str) -> bool {
     let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let ends = [text.bytes().next(), text.bytes().next_back()];
     text.len() <= LONGEST_LABEL && text.bytes().all(is_fit) && ends.iter().flatten().all(u8::is_ascii_alphanumeric)
@@ -196,6 +198,14 @@ mod tests {
         {
             assert_eq!(is_label_key(key), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn the_value_of_a_label_is_short_and_plain() {
+        for (text, expected) in [("69d0f3a1", true), ("a.b_c-d", true), ("-a", false), ("a b", false), ("ä", false)] {
+            assert_eq!(is_label_value(text), expected, "{text}");
+        }
+        assert!(!is_label_value(&"a".repeat(64)));
     }
 
     #[test]
