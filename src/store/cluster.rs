@@ -3,11 +3,10 @@
 //! Nothing is connected before the first question, and each question has a deadline. What is asked for is written as JSON, and
 //! of what is answered only a few fields are read: the whole types of Kubernetes are megabytes of code.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use std::collections::BTreeMap;
 
 use hyper::http;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -27,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// What the cluster writes down as the author of a change.
 const MANAGER: &str = "bellwether";
-/// The service account's namespace, in a pod.
+/// Where neither the configuration nor the cluster's own settings name one.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// What is looked after.

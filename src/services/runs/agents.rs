@@ -160,14 +160,14 @@ impl Agents {
         }
     }
 
-    /// Notes where the agent is that the database knows its end, and forgets it. It is forgotten even where that fails: after
-    /// a restart, its end is written down once more.
+    /// Notes where the agent is that the database knows its end, and forgets it. A process is forgotten even where that fails:
+    /// after a restart, its end is written down once more. A Job is not, as the next look would find it again.
     pub(super) async fn recorded(&self, run: ObjectId) -> Result<(), AgentsError> {
         match self {
             Self::Jobs(fleet) => {
-                let noted = fleet.mark_recorded(run).await;
+                fleet.mark_recorded(run).await?;
                 fleet.forget(run);
-                Ok(noted?)
+                Ok(())
             }
             Self::Processes(fleet) => {
                 let fleet = Arc::clone(fleet);

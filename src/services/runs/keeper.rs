@@ -91,6 +91,10 @@ impl Runs {
         }
         self.claims.release(project, &run.to_hex()).await?;
         if let Err(error) = self.agents.recorded(*run).await {
+            // It is still here: all of this is done again, and its end is counted then.
+            if self.agents.has(*run) {
+                return Err(error.into());
+            }
             tracing::warn!(%run, error = &error as &dyn Error, "that a run is written down could not be noted; after a restart that is done once more");
         }
         let status = verdict.as_ref().map(|verdict| verdict.status).or(status).unwrap_or(Status::Failed);
