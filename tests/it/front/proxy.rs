@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -140,19 +141,26 @@ fn connections_to_the_api_are_kept_and_one_that_has_ended_is_not_used() {
     }
     assert_eq!(front.sidecar.value("bellwether_front_upstream_connections"), Some(1.0));
 
-    // A server that answers each connection once and then closes it, without having said so.
+    // A server that answers each connection once and then closes it, without having said so. What is sent before its end has
+    // arrived may have been carried out, and would rightly be a 502: the next request waits for that end.
     let closes = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = closes.local_addr().unwrap();
+    let (closed, ended) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in closes.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            drop(stream);
+            if closed.send(()).is_err() {
+                return;
+            }
         }
     });
     let front = Front::before(Api::start(), &format!("http://{address}"), "");
     for _ in 0..20 {
         assert_eq!(front.status("POST", "/api/v1/projects/p/reindex", RUNS), 200);
+        ended.recv().unwrap();
     }
 }
 
