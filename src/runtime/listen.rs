@@ -5,6 +5,7 @@
 
 mod connections;
 mod pace;
+mod seldom;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -37,6 +38,7 @@ use crate::runtime::certificate::Certificate;
 pub use crate::runtime::listen::connections::ListenerMetrics;
 use crate::runtime::listen::connections::{Busy, Connection, Connections};
 use crate::runtime::listen::pace::{Paced, Patience};
+use crate::runtime::listen::seldom::Seldom;
 
 /// How long to wait before the next try when the process has run out of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -100,7 +102,6 @@ pub struct Bounds {
 pub struct LastAnswer;
 
 /// What all connections of a listener share.
-#[derive(Clone)]
 struct Common<S> {
     service: S,
     acceptor: Option<TlsAcceptor>,
@@ -131,7 +132,7 @@ impl Default for Bounds {
 pub async fn serve<S: Answers>(listener: TcpListener, served: Served<S>, stop: CancellationToken) {
     let Served { service, certificate, metrics, bounds } = served;
     let acceptor = certificate.as_ref().map(|certificate| acceptor(certificate, bounds.http2));
-    let common = Common { service, acceptor, http1: http1(bounds), http2: bounds.http2.then(|| http2(bounds)), bounds };
+    let common = Arc::new(Common { service, acceptor, http1: http1(bounds), http2: bounds.http2.then(|| http2(bounds)), bounds });
     let connections = Arc::new(Connections::new(bounds.connections, metrics));
     let open = TaskTracker::new();
     loop {
@@ -140,7 +141,7 @@ pub async fn serve<S: Answers>(listener: TcpListener, served: Served<S>, stop: C
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer, connection)) => begin(&open, stream, peer, connection, common.clone(), stop.child_token()),
+            Ok((stream, peer, connection)) => begin(&open, stream, peer, connection, Arc::clone(&common), stop.child_token()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; check the limit of open files");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -195,37 +196,64 @@ fn begin<S: Answers>(
     stream: TcpStream,
     peer: SocketAddr,
     connection: Connection,
-    common: Common<S>,
+    common: Arc<Common<S>>,
     farewell: CancellationToken,
 ) {
     #[expect(clippy::disallowed_methods, reason = "a connection is short-lived, and `open` waits for it at the end")]
-    tokio::spawn(open.track_future(async move {
-        let evicted = connection.evicted();
+    tokio::spawn(open.track_future(attend(stream, peer, connection, common, farewell)));
+}
+
+/// A connection from its beginning to its end. Its size is what each takes up beside hyper's buffers.
+async fn attend<S: Answers>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    connection: Connection,
+    common: Arc<Common<S>>,
+    farewell: CancellationToken,
+) {
+    let (pace, evicted) = (connection.pace(), connection.evicted());
+    let must_end = pin!(async {
         tokio::select! {
-            () = converse(stream, peer, &connection, common, farewell) => {}
-            () = connection.pace().lost() => {}
+            () = pace.lost() => {}
             () = evicted.cancelled() => {}
         }
-    }));
+    });
+    tokio::select! {
+        biased;
+        () = Seldom::new(must_end) => {}
+        () = converse(stream, peer, &connection, &common, farewell) => {}
+    }
 }
 
 async fn converse<S: Answers>(
     stream: TcpStream,
     peer: SocketAddr,
     connection: &Connection,
-    common: Common<S>,
+    common: &Common<S>,
     farewell: CancellationToken,
 ) {
-    let Some(acceptor) = &common.acceptor else {
-        let is_http2 = common.http2.is_some() && begins_http2(&stream).await.unwrap_or_default();
-        return answer(stream, is_http2, peer, connection, &common, farewell).await;
-    };
-    // One who does not shake hands is like one who never asks; both are their own business. What TLS takes up is no part of
-    // connections without it.
-    let handshake = Box::pin(acceptor.accept(stream));
-    if let Ok(Ok(stream)) = tokio::time::timeout(common.bounds.head, handshake).await {
+    match &common.acceptor {
+        None => {
+            let is_http2 = common.http2.is_some() && begins_http2(&stream).await.unwrap_or_default();
+            answer(stream, is_http2, peer, connection, common, farewell).await;
+        }
+        // What TLS takes up is no part of connections without it.
+        Some(acceptor) => Box::pin(converse_in_secret(stream, acceptor, peer, connection, common, farewell)).await,
+    }
+}
+
+async fn converse_in_secret<S: Answers>(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    peer: SocketAddr,
+    connection: &Connection,
+    common: &Common<S>,
+    farewell: CancellationToken,
+) {
+    // One who does not shake hands is like one who never asks; both are their own business.
+    if let Ok(Ok(stream)) = tokio::time::timeout(common.bounds.head, acceptor.accept(stream)).await {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-        Box::pin(answer(stream, is_http2, peer, connection, &common, farewell)).await;
+        answer(stream, is_http2, peer, connection, common, farewell).await;
     }
 }
 
@@ -269,27 +297,28 @@ where
     });
     let stream = TokioIo::new(Paced::new(stream, Arc::clone(connection.pace())));
     match &common.http2 {
-        // Of many requests: what it takes up is no part of connections that have one at a time.
         Some(http) if is_http2 => {
-            let conversation = http.serve_connection(stream, service);
-            Box::pin(until_farewell(conversation, http2::Connection::graceful_shutdown, &farewell)).await;
+            let conversation = Box::pin(http.serve_connection(stream, service));
+            until_farewell(conversation, http2::Connection::graceful_shutdown, &farewell).await;
         }
         _ => {
-            let conversation = common.http1.serve_connection(stream, service).with_upgrades();
+            let conversation = Box::pin(common.http1.serve_connection(stream, service).with_upgrades());
             until_farewell(conversation, http1::UpgradeableConnection::graceful_shutdown, &farewell).await;
         }
     }
 }
 
-/// A client that goes away is its own business.
-async fn until_farewell<C: Future>(conversation: C, say_farewell: impl FnOnce(Pin<&mut C>), farewell: &CancellationToken) {
-    let mut conversation = pin!(conversation);
+/// A client that goes away is its own business. The conversation is in a box, as a future has room for a value once more
+/// with each call that it is handed on by.
+async fn until_farewell<C: Future>(mut conversation: Pin<Box<C>>, say_farewell: impl FnOnce(Pin<&mut C>), farewell: &CancellationToken) {
+    let farewell = pin!(farewell.cancelled());
     tokio::select! {
-        _ = conversation.as_mut() => {}
-        () = farewell.cancelled() => {
+        biased;
+        () = Seldom::new(farewell) => {
             say_farewell(conversation.as_mut());
             let _ = conversation.await;
         }
+        _ = conversation.as_mut() => {}
     }
 }
 
@@ -357,6 +386,19 @@ mod tests {
             stream.read_to_string(&mut text).await.unwrap();
             assert_eq!(text, parts.concat());
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_takes_little_beside_its_buffers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let [metrics] = ListenerMetrics::register(["test"], &mut crate::metrics::registry());
+        let connections = Arc::new(Connections::new(1, metrics));
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let bounds = Bounds { http2: true, ..Bounds::default() };
+        let (stream, peer, connection) = accept(&listener, &connections, bounds).await.unwrap();
+        let common = Common { service: Router::new(), acceptor: None, http1: http1(bounds), http2: Some(http2(bounds)), bounds };
+        let size = size_of_val(&attend(stream, peer, connection, Arc::new(common), CancellationToken::new()));
+        assert!(size <= 1536, "{size} bytes");
     }
 
     #[tokio::test]
