@@ -3,6 +3,7 @@
 //! A request is sent once. It goes to another connection only when it has provably not left this process.
 
 pub mod pool;
+mod rush;
 mod timer;
 
 use std::error::Error;
@@ -149,8 +150,8 @@ impl Upstream {
         let due = now + limit;
         loop {
             let kept = match self.pool.kept(now) {
-                None if self.pool.is_crowded() => Box::pin(self.pool.given_back()).await,
-                kept => kept,
+                Some(kept) => Some(kept),
+                None => Box::pin(self.pool.turn()).await,
             };
             let is_fresh = kept.is_none();
             let mut connection = match kept {

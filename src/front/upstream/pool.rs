@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -27,6 +27,7 @@ use crate::config::front::UpstreamTarget;
 use crate::front::body::RequestBody;
 use crate::front::metrics::FrontMetrics;
 use crate::front::upstream::UpstreamFault;
+use crate::front::upstream::rush::{self, Rush};
 use crate::front::upstream::timer::Timer;
 use crate::store::names::Names;
 use crate::store::tls::{Expiry, client};
@@ -36,14 +37,8 @@ use crate::store::tls::{Expiry, client};
 const KEEP: Duration = Duration::from_secs(30);
 /// How often those are let go that nobody needed for so long, or that the API has closed.
 const TIDY: Duration = Duration::from_secs(10);
-/// How many are kept: as many as may be asked over at once by default.
-const MOST_KEPT: usize = 512;
-
-/// So many are opened as soon as they are asked for.
-const AT_ONCE: i64 = 64;
-/// Beyond, one that is given back is waited for so long before another is opened. A rush of short requests shares what is
-/// there, where each connection would take 20 KiB here and more at the API; what takes the API longer than this loses little.
-const RUSH: Duration = Duration::from_millis(10);
+/// How many are kept. Each takes 27 KiB here, and more at the API.
+const MOST_KEPT: usize = 128;
 
 /// Connections to one API.
 #[derive(Debug)]
@@ -54,6 +49,7 @@ pub struct Pool {
     names: Names,
     limit: Duration,
     kept: Mutex<Vec<Kept>>,
+    rush: Mutex<Rush>,
     /// Tells that one has been given back.
     given_back: Notify,
     metrics: FrontMetrics,
@@ -111,7 +107,7 @@ impl Pool {
             }
         };
         let (host, port) = (target.host.clone(), target.port);
-        Ok(Self { host, port, tls, names: Names::default(), limit, kept: Mutex::default(), given_back: Notify::new(), metrics })
+        Ok(Self { host, port, tls, names: Names::default(), limit, kept: Mutex::default(), rush: Mutex::default(), given_back: Notify::new(), metrics })
     }
 
     /// A connection that was kept. The API may have closed it meanwhile.
@@ -126,22 +122,31 @@ impl Pool {
         Some(connection)
     }
 
-    /// Whether so many are open that one that is given back is worth waiting for.
-    pub fn is_crowded(&self) -> bool {
-        self.metrics.upstream_connections.get() >= AT_ONCE
-    }
-
-    /// One that is given back, if that is soon.
-    pub async fn given_back(&self) -> Option<Connection> {
-        let given_back = async {
+    /// Waits until another may be opened. Where one is given back before that, it is this.
+    pub async fn turn(&self) -> Option<Connection> {
+        if self.may_open() {
+            return None;
+        }
+        let mut given_back = pin!(async {
             loop {
                 self.given_back.notified().await;
                 if let Some(connection) = self.kept(Instant::now()) {
                     return connection;
                 }
             }
-        };
-        timeout(RUSH, given_back).await.ok()
+        });
+        loop {
+            // The place in the queue stays the same.
+            match timeout(rush::WINDOW, given_back.as_mut()).await {
+                Ok(connection) => return Some(connection),
+                Err(_) if self.may_open() => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn may_open(&self) -> bool {
+        self.rush.lock().unwrap_or_else(PoisonError::into_inner).may_open(Instant::now())
     }
 
     /// Lets go, until `stop`, of connections that nobody has needed for a while and of those that the API has closed.
@@ -290,14 +295,14 @@ mod tests {
         let pool = pool();
         let (ours, theirs) = duplex(1024);
         let connection = pool.begin(ours).await.unwrap();
-        assert!(!pool.is_crowded());
-        pool.metrics.upstream_connections.set(AT_ONCE);
-        assert!(pool.is_crowded());
         let begin = Instant::now();
-        assert!(pool.given_back().await.is_none());
-        assert_eq!(begin.elapsed(), RUSH);
-        let (next, after, ()) = tokio::join!(pool.given_back(), pool.given_back(), async { connection.returned(&pool).give_back() });
+        for _ in 0..rush::AT_ONCE {
+            assert!(pool.turn().await.is_none());
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        let (next, after, ()) = tokio::join!(pool.turn(), pool.turn(), async { connection.returned(&pool).give_back() });
         assert!(next.is_some() && after.is_none(), "one has it");
+        assert_eq!(begin.elapsed(), rush::WINDOW);
         drop(theirs);
     }
 
