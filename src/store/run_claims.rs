@@ -166,11 +166,11 @@ impl RunClaims {
         within(LIMIT, async move { collection.update_many(ours, update).write_concern(majority()).await }).await.map(|_| ())
     }
 
-    /// Gives the claim of a run back, where it is still ours.
+    /// Gives the claim of a run back, where it is still ours. Whether this was it: of several that share a holder, one gives it back.
     ///
     /// # Errors
-    /// When the server does not answer.
-    pub async fn release(&self, project: &str, run: &str) -> Result<(), StoreError> {
+    /// When the server does not answer; whether it was given back is not known then.
+    pub async fn release(&self, project: &str, run: &str) -> Result<bool, StoreError> {
         let ours = doc! { "_id": project, "run": run, "holder": &self.holder };
         let update = doc! { "$set": { "expires": DateTime::from_millis(0) }, "$unset": { "run": "", "cancel": "" } };
         self.update(ours, update).await
@@ -181,12 +181,13 @@ impl RunClaims {
     /// # Errors
     /// When the server does not answer.
     pub async fn ask_to_cancel(&self, project: &str, run: &str) -> Result<(), StoreError> {
-        self.update(doc! { "_id": project, "run": run }, doc! { "$set": { "cancel": run } }).await
+        self.update(doc! { "_id": project, "run": run }, doc! { "$set": { "cancel": run } }).await.map(|_| ())
     }
 
-    async fn update(&self, filter: Document, update: Document) -> Result<(), StoreError> {
+    async fn update(&self, filter: Document, update: Document) -> Result<bool, StoreError> {
         let collection = self.mongo.database().await?.collection::<Document>(COLLECTION);
-        within(LIMIT, async move { collection.update_one(filter, update).write_concern(majority()).await }).await.map(|_| ())
+        let updated = within(LIMIT, async move { collection.update_one(filter, update).write_concern(majority()).await }).await?;
+        Ok(updated.matched_count > 0)
     }
 
     fn ttl_millis(&self) -> i64 {

@@ -181,6 +181,11 @@ impl Agents {
         }
     }
 
+    /// Whether other replicas look after the same agents.
+    pub(super) fn are_shared(&self) -> bool {
+        matches!(self, Self::Jobs(_))
+    }
+
     /// Tries a run again later.
     pub(super) fn postpone(&self, run: ObjectId, pause: Duration) {
         let until = Instant::now() + pause;

@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::runtime::supervise::PartResult;
 use crate::services::runs::Runs;
 use crate::services::runs::roster::Ended;
-use crate::services::runs::run::{Exit, Phase, Status};
+use crate::services::runs::run::{Exit, Phase, Status, Verdict};
 use crate::store::mongodb::StoreError;
 
 /// Twelve heartbeats fit into a claim: eleven may fail.
@@ -89,22 +89,31 @@ impl Runs {
         if let Some(verdict) = verdict.as_ref().filter(|_| document.is_some()) {
             self.documents.finish(*run, verdict, Now::read().wall.as_millisecond()).await?;
         }
-        self.claims.release(project, &run.to_hex()).await?;
+        let freed = self.claims.release(project, &run.to_hex()).await?;
+        // Each of several replicas sees the end of a Job; it is counted by the one that frees its project.
+        if freed || !self.agents.are_shared() {
+            self.tell(ended, verdict.as_ref(), status);
+        }
         if let Err(error) = self.agents.recorded(*run).await {
-            // It is still here: all of this is done again, and its end is counted then.
+            // It is still here, and all of this is done again.
             if self.agents.has(*run) {
                 return Err(error.into());
             }
             tracing::warn!(%run, error = &error as &dyn Error, "that a run is written down could not be noted; after a restart that is done once more");
         }
-        let status = verdict.as_ref().map(|verdict| verdict.status).or(status).unwrap_or(Status::Failed);
+        Ok(())
+    }
+
+    /// Counts and logs what a run has come to.
+    fn tell(&self, ended: &Ended, verdict: Option<&Verdict>, status: Option<Status>) {
+        let Ended { run, project, ending, .. } = ended;
+        let status = verdict.map(|verdict| verdict.status).or(status).unwrap_or(Status::Failed);
         self.metrics.ended(status);
-        let error = verdict.and_then(|verdict| verdict.error).unwrap_or_default();
+        let error = verdict.and_then(|verdict| verdict.error.as_deref()).unwrap_or_default();
         match &ending.exit {
             Exit::Code(0) => tracing::info!(%run, %project, status = status.word(), "an agent has ended"),
             exit => tracing::warn!(%run, %project, status = status.word(), ?exit, error = %error.escape_debug(), "an agent has ended"),
         }
-        Ok(())
     }
 
     /// Keeps the claims of agents that live, and hears of wishes to cancel them.
