@@ -15,21 +15,18 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, Uuid, doc};
-use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
+use mongodb::options::ReturnDocument;
 
 use crate::config::front::admission::Admission;
 use crate::front::admission::{Run, Seen, claim_name};
-use crate::store::mongodb::{Mongo, Purpose, StoreError, within};
+use crate::store::mongodb::{Mongo, Purpose, StoreError, majority, within};
+use crate::store::run_claims::{COLLECTION as CLAIMS, given_back, held};
 
-/// The collection of claims, in the application's database.
-pub const CLAIMS: &str = "bellwether_run_claims";
 /// The collection of runs, which is the application's.
 pub const RUNS: &str = "discovery_runs";
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The server's code for two processes that make the document at once.
-const DUPLICATE_KEY: i32 = 11_000;
 /// More runs at the same time are not looked at: it would take an hour to start them.
 const MOST_RUNS: i64 = 10_000;
 
@@ -126,13 +123,13 @@ impl Claims {
                     .find_one_and_update(doc! { "_id": name }, pipeline)
                     .upsert(true)
                     .return_document(ReturnDocument::After)
-                    .write_concern(majority())
+                    .write_concern(majority(LIMIT))
                     .max_time(LIMIT)
                     .await
             });
             match found.await {
                 // Of several that make the document at once, one wins; the others look again.
-                Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => {}
+                Err(error) if error.is_duplicate() => {}
                 Err(error) => return Err(error),
                 Ok(found) => return Ok(found.is_some_and(|found| found.get_str("holder").ok() == Some(holder))),
             }
@@ -153,7 +150,7 @@ impl Claims {
     /// # Errors
     /// When the server does not answer, or refuses to write.
     pub async fn give_back(&self, claim: &Claim) -> Result<(), StoreError> {
-        self.update(doc! { "_id": &claim.project, "holder": &claim.holder, "run": Bson::Null }, released()).await
+        self.update(doc! { "_id": &claim.project, "holder": &claim.holder, "run": Bson::Null }, given_back()).await
     }
 
     /// Gives a claim back whose start nobody can tell the end of, where it has lapsed.
@@ -162,7 +159,7 @@ impl Claims {
     /// When the server does not answer, or refuses to write.
     pub async fn lapse(&self, project: &str) -> Result<(), StoreError> {
         let has_lapsed = doc! { "$lte": ["$expires", "$$NOW"] };
-        self.update(doc! { "_id": project, "run": Bson::Null, "$expr": has_lapsed }, released()).await
+        self.update(doc! { "_id": project, "run": Bson::Null, "$expr": has_lapsed }, given_back()).await
     }
 
     /// A run is over.
@@ -170,12 +167,12 @@ impl Claims {
     /// # Errors
     /// When the server does not answer, or refuses to write.
     pub async fn end(&self, project: &str, run: &str) -> Result<(), StoreError> {
-        self.update(doc! { "_id": project, "run": run }, released()).await
+        self.update(doc! { "_id": project, "run": run }, given_back()).await
     }
 
     async fn update(&self, filter: Document, update: Document) -> Result<(), StoreError> {
         let claims = self.mongo.database().await?.collection::<Document>(CLAIMS);
-        within(LIMIT, async move { claims.update_one(filter, update).write_concern(majority()).await }).await.map(|_| ())
+        within(LIMIT, async move { claims.update_one(filter, update).write_concern(majority(LIMIT)).await }).await.map(|_| ())
     }
 
     /// What keeps a project from being free now. A run that is over does not, whoever has noticed it.
@@ -233,7 +230,7 @@ impl Claims {
             "status": "failed", "error": words, "phase_detail": "Failed: the agent is gone", "completed_at": "$$NOW", "updated_at": "$$NOW",
         };
         let update = vec![doc! { "$set": failed }];
-        let done = within(LIMIT, async move { runs.update_one(filter, update).write_concern(majority()).await }).await?;
+        let done = within(LIMIT, async move { runs.update_one(filter, update).write_concern(majority(LIMIT)).await }).await?;
         Ok(done.modified_count > 0)
     }
 
@@ -283,27 +280,12 @@ impl Claims {
 /// What the application calls a run that is not over.
 const ACTIVE: [&str; 2] = ["pending", "running"];
 
-/// The project is free; how often it was taken stays.
-fn released() -> Document {
-    doc! { "$set": { "expires": DateTime::from_millis(0), "run": Bson::Null } }
-}
-
-/// Of a claim that was not given back.
-fn held() -> Document {
-    doc! { "$gt": DateTime::from_millis(0) }
-}
-
 fn run_id(run: &str) -> Bson {
     ObjectId::parse_str(run).map_or_else(|_| Bson::from(run), Bson::from)
 }
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Majority, and not for ever.
-fn majority() -> WriteConcern {
-    WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(LIMIT).build()
 }
 
 /// Takes the claim where it is free: given back, or without a run and lapsed by the server's clock, or so far ahead of it that

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mongodb::bson::{Bson, DateTime, Document, doc};
-use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
+use mongodb::options::ReturnDocument;
 use mongodb::{Collection, Database};
 use tokio_util::sync::CancellationToken;
 
 use crate::retention::outcome::{Outcome, RunError, Stop, Tally};
 use crate::retention::plan::Plan;
 use crate::store::lease::{Lease, Live};
-use crate::store::mongodb::{StoreError, within};
+use crate::store::mongodb::{StoreError, majority, within};
 
 /// The collection, in the application's database.
 pub const COLLECTION: &str = "bellwether_retention";
@@ -34,9 +34,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Whether the start that was taken last has not come to an end yet.
 const START_OPEN: &str = "start_open";
-
-/// The server's code for a document that is there already.
-const DUPLICATE_KEY: i32 = 11_000;
 
 /// The writes of one run to its policy's document.
 #[derive(Clone, Debug)]
@@ -204,7 +201,7 @@ pub(super) async fn note_first_seen(database: &Database, policy: &str, hash: &st
     } }];
     let found = within(LIMIT, async move {
         let noted = collection.find_one_and_update(doc! { "_id": id }, update).upsert(true);
-        noted.return_document(ReturnDocument::After).write_concern(majority()).max_time(LIMIT).await
+        noted.return_document(ReturnDocument::After).write_concern(majority(LIMIT)).max_time(LIMIT).await
     });
     Ok(found.await?.and_then(|found| found.get_datetime("first_seen").ok().map(|time| time.timestamp_millis())))
 }
@@ -220,15 +217,13 @@ pub(super) async fn take_start(database: &Database, policy: &str, start: i64) ->
         { "scheduled_for": { "$exists": false } }, { "scheduled_for": { "$lt": start } }, { "scheduled_for": start, START_OPEN: true },
     ] };
     let update = doc! { "$set": { "scheduled_for": start, START_OPEN: true } };
-    let taken =
-        within(
-            LIMIT,
-            async move { collection.find_one_and_update(open, update).upsert(true).write_concern(majority()).max_time(LIMIT).await },
-        );
+    let taken = within(LIMIT, async move {
+        collection.find_one_and_update(open, update).upsert(true).write_concern(majority(LIMIT)).max_time(LIMIT).await
+    });
     match taken.await {
         Ok(_) => Ok(true),
         // Tried to insert a second one: it is there, and its start is not earlier.
-        Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => Ok(false),
+        Err(error) if error.is_duplicate() => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -254,12 +249,11 @@ pub(super) async fn set_paused(database: &Database, reason: Option<&str>) -> Res
         "$set": { "paused": reason.is_some(), "reason": reason.unwrap_or_default() }, "$currentDate": { "changed": true },
     };
     let set =
-        within(LIMIT, async move { collection.update_one(doc! { "_id": CONTROL }, update).upsert(true).write_concern(majority()).await });
+        within(
+            LIMIT,
+            async move { collection.update_one(doc! { "_id": CONTROL }, update).upsert(true).write_concern(majority(LIMIT)).await },
+        );
     set.await.map(drop)
-}
-
-fn majority() -> WriteConcern {
-    WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(LIMIT).build()
 }
 
 // === impl Checkpoint ===
@@ -313,11 +307,12 @@ impl Checkpoint {
         let written = within(limit, async move {
             let update = doc! { "$set": set, "$currentDate": { "updated": true } };
             let written = collection.find_one_and_update(filter, update).projection(doc! { "_id": 1 }).upsert(upsert);
-            written.return_document(ReturnDocument::After).write_concern(majority()).max_time(limit).await
+            written.return_document(ReturnDocument::After).write_concern(majority(LIMIT)).max_time(limit).await
         });
         match written.await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => Err(RunError::Fenced),
+            Ok(None) => Err(RunError::Fenced),
+            Err(error) if error.is_duplicate() => Err(RunError::Fenced),
             Err(source) => Err(RunError::Store { step: "writing the checkpoint", source }),
         }
     }
@@ -358,7 +353,7 @@ pub(super) async fn note_outcome(database: &Database, outcome: &Outcome) -> Resu
     let mut set = doc! { "last": ended(outcome) };
     set.extend(closing(outcome));
     let noted = within(LIMIT, async move {
-        collection.update_one(doc! { "_id": id }, doc! { "$set": set }).upsert(true).write_concern(majority()).await
+        collection.update_one(doc! { "_id": id }, doc! { "$set": set }).upsert(true).write_concern(majority(LIMIT)).await
     });
     noted.await.map(drop)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mongodb::bson::raw::{RawArrayBuf, cstr};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
-use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
+use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Database};
 
 use crate::retention::batch::Archived;
@@ -18,7 +18,7 @@ use crate::retention::holds::eligible;
 use crate::retention::outcome::RunError;
 use crate::retention::warrant::Warrant;
 use crate::store::lease::Lease;
-use crate::store::mongodb::{StoreError, within};
+use crate::store::mongodb::{StoreError, majority, within};
 
 /// A deletion waits for the majority for so long.
 const MAJORITY_TIME: Duration = Duration::from_secs(10);
@@ -109,11 +109,7 @@ async fn transact(
     let (database, claim) = (database.clone(), checkpoint.claim(fence));
     let done = within(limit, async move {
         let mut session = database.client().start_session().await?;
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(MAJORITY_TIME).build())
-            .await?;
+        session.start_transaction().read_concern(ReadConcern::snapshot()).write_concern(majority(MAJORITY_TIME)).await?;
         let outcome = attempt(&database, claim, deletions, &mut session).await;
         let outcome = match outcome {
             Ok(Ok(Some(counts))) => session.commit_transaction().await.map(|()| Ok(Some(counts))),

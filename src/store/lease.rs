@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Bson, DateTime, Document, Uuid, doc};
-use mongodb::options::{ReturnDocument, WriteConcern};
+use mongodb::options::ReturnDocument;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::mongodb::{Mongo, StoreError, within};
+use crate::store::mongodb::{Mongo, StoreError, majority, within};
 
 pub use metrics::LeaseMetrics;
 
@@ -30,9 +30,6 @@ pub const TTL: Duration = Duration::from_secs(30);
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// The server's code for two processes that make the document at once.
-const DUPLICATE_KEY: i32 = 11_000;
 
 /// Takes leases of one length.
 #[derive(Clone, Debug)]
@@ -133,7 +130,7 @@ impl Leases {
         let mut found = self.update(name, pipeline.clone()).await;
         for _ in 0..4 {
             // Of several that make the document at once, one wins; the others look again.
-            if matches!(found, Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. })) {
+            if found.as_ref().is_err_and(StoreError::is_duplicate) {
                 found = self.update(name, pipeline.clone()).await;
             }
         }
@@ -162,17 +159,12 @@ impl Leases {
                 .find_one_and_update(doc! { "_id": name }, pipeline)
                 .upsert(true)
                 .return_document(ReturnDocument::After)
-                .write_concern(majority())
+                .write_concern(majority(LIMIT))
                 .max_time(LIMIT)
                 .await
         });
         Ok(found.await?.unwrap_or_default())
     }
-}
-
-/// Majority, and not for ever.
-fn majority() -> WriteConcern {
-    WriteConcern::builder().w(mongodb::options::Acknowledgment::Majority).w_timeout(LIMIT).build()
 }
 
 /// How long after the start of a renewal a lease may be used.
@@ -269,7 +261,7 @@ impl Lease {
                     doc! { "_id": name, "holder": holder, "epoch": epoch },
                     doc! { "$set": { "expires": DateTime::from_millis(0) } },
                 )
-                .write_concern(majority())
+                .write_concern(majority(LIMIT))
                 .await
         });
         if let Err(error) = given_back.await {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
-use mongodb::options::ClientOptions;
+use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Database};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -19,6 +19,8 @@ use crate::config::stores::MongoStore;
 
 /// How soon a refused or silent server is given up: below the default timeout of a check.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// The server's code for a document that is there already.
+const DUPLICATE_KEY: i32 = 11_000;
 /// How soon a frozen server is noticed, together with the connect timeout.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
@@ -205,6 +207,18 @@ impl StoreError {
             Self::Panicked => Reason::Other,
         }
     }
+
+    /// Whether a document with this key is there already: of several that insert it at once, one wins.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Driver { code: Some(DUPLICATE_KEY), .. })
+    }
+}
+
+/// A majority confirms what is written, and is waited for no longer than `limit`.
+#[must_use]
+pub fn majority(limit: Duration) -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(limit).build()
 }
 
 /// The server's code, wherever the driver keeps it.

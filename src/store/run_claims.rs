@@ -1,24 +1,23 @@
 //! One run a project, among any number of processes: a claim in MongoDB, one document a project.
 //!
-//! A claim is `{ _id: project, run, holder, epoch, expires }`, as front doors take it for runs of the API. Time is the server's
-//! alone (`$$NOW`). The epoch grows with each run. A claim that was given back has expired in 1970, and names no run; one that has merely expired is not free: its run may go on
-//! without its holder, so whoever takes it over has looked first, and takes it only as it was seen.
+//! A claim is `{ _id: project, run, holder, epoch, expires }`; front doors take the same for runs of the API (`front::claims`).
+//! Time is the server's alone (`$$NOW`). The epoch grows with each run. A claim that was given back has expired in 1970, and
+//! names no run; one that has merely expired is not free: its run may go on without its holder, so whoever takes it over has
+//! looked first, and takes it only as it was seen.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::{Bson, DateTime, Document, doc};
-use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
+use mongodb::options::ReturnDocument;
 
-use crate::store::mongodb::{Mongo, StoreError, within};
+use crate::store::mongodb::{Mongo, StoreError, majority, within};
 
 /// The collection, in the application's database. It has no TTL: an epoch that begins anew would let a late writer in.
 pub const COLLECTION: &str = "bellwether_run_claims";
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The server's code for a document that is there already.
-const DUPLICATE_KEY: i32 = 11_000;
 
 /// The claims of one holder.
 #[derive(Clone, Debug)]
@@ -71,7 +70,7 @@ impl RunClaims {
         let free = doc! { "_id": project, "expires": { "$lte": DateTime::from_millis(0) } };
         match self.put(free, run, true).await {
             Ok(_) => Ok(Claiming::Ours),
-            Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => match self.find(project).await? {
+            Err(error) if error.is_duplicate() => match self.find(project).await? {
                 Some(claim) if claim.run == run && claim.holder == self.holder => Ok(Claiming::Ours),
                 Some(claim) => Ok(Claiming::Held(claim)),
                 None => Err(StoreError::Driver { reason: crate::store::mongodb::Reason::Other, code: None }),
@@ -110,7 +109,7 @@ impl RunClaims {
                 .find_one_and_update(filter, update)
                 .upsert(upsert)
                 .return_document(ReturnDocument::After)
-                .write_concern(majority())
+                .write_concern(majority(LIMIT))
                 .max_time(LIMIT)
                 .await
         });
@@ -130,7 +129,7 @@ impl RunClaims {
     /// # Errors
     /// When the server does not answer.
     pub async fn ours(&self) -> Result<Vec<Claim>, StoreError> {
-        self.all(doc! { "holder": &self.holder, "expires": { "$gt": DateTime::from_millis(0) } }).await
+        self.all(doc! { "holder": &self.holder, "expires": held() }).await
     }
 
     /// Those of them that nobody has renewed in time, by the server's clock.
@@ -139,7 +138,7 @@ impl RunClaims {
     /// When the server does not answer.
     pub async fn lapsed(&self) -> Result<Vec<Claim>, StoreError> {
         let has_lapsed = doc! { "$lte": ["$expires", "$$NOW"] };
-        self.all(doc! { "holder": &self.holder, "expires": { "$gt": DateTime::from_millis(0) }, "$expr": has_lapsed }).await
+        self.all(doc! { "holder": &self.holder, "expires": held(), "$expr": has_lapsed }).await
     }
 
     async fn all(&self, filter: Document) -> Result<Vec<Claim>, StoreError> {
@@ -160,10 +159,10 @@ impl RunClaims {
     /// # Errors
     /// When the server does not answer.
     pub async fn renew(&self, runs: Vec<String>) -> Result<(), StoreError> {
-        let ours = doc! { "holder": &self.holder, "run": { "$in": runs }, "expires": { "$gt": DateTime::from_millis(0) } };
+        let ours = doc! { "holder": &self.holder, "run": { "$in": runs }, "expires": held() };
         let update = vec![doc! { "$set": { "expires": { "$add": ["$$NOW", self.ttl_millis()] } } }];
         let collection = self.mongo.database().await?.collection::<Document>(COLLECTION);
-        within(LIMIT, async move { collection.update_many(ours, update).write_concern(majority()).await }).await.map(|_| ())
+        within(LIMIT, async move { collection.update_many(ours, update).write_concern(majority(LIMIT)).await }).await.map(|_| ())
     }
 
     /// Gives the claim of a run back, where it is still ours. Whether this was it: of several that share a holder, one gives it back.
@@ -172,8 +171,7 @@ impl RunClaims {
     /// When the server does not answer; whether it was given back is not known then.
     pub async fn release(&self, project: &str, run: &str) -> Result<bool, StoreError> {
         let ours = doc! { "_id": project, "run": run, "holder": &self.holder };
-        let update = doc! { "$set": { "expires": DateTime::from_millis(0) }, "$unset": { "run": "", "cancel": "" } };
-        self.update(ours, update).await
+        self.update(ours, given_back()).await
     }
 
     /// Asks whoever holds a run to end it.
@@ -186,7 +184,7 @@ impl RunClaims {
 
     async fn update(&self, filter: Document, update: Document) -> Result<bool, StoreError> {
         let collection = self.mongo.database().await?.collection::<Document>(COLLECTION);
-        let updated = within(LIMIT, async move { collection.update_one(filter, update).write_concern(majority()).await }).await?;
+        let updated = within(LIMIT, async move { collection.update_one(filter, update).write_concern(majority(LIMIT)).await }).await?;
         Ok(updated.matched_count > 0)
     }
 
@@ -195,14 +193,21 @@ impl RunClaims {
     }
 }
 
+/// Gives a claim back: the project is free; how often it was taken stays.
+#[must_use]
+pub fn given_back() -> Document {
+    doc! { "$set": { "expires": DateTime::from_millis(0) }, "$unset": { "run": "", "cancel": "" } }
+}
+
+/// When a claim expires that was not given back.
+#[must_use]
+pub fn held() -> Document {
+    doc! { "$gt": DateTime::from_millis(0) }
+}
+
 /// A front door that has claimed a project before its run was known, and died, has left none.
 fn run_of(run: &str) -> Bson {
     if run.is_empty() { Bson::Null } else { run.into() }
-}
-
-/// Majority, and not for ever.
-fn majority() -> WriteConcern {
-    WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(LIMIT).build()
 }
 
 // === impl Claim ===

@@ -149,7 +149,8 @@ async fn twenty_agents_outlive_a_kill_and_what_ended_meanwhile_is_known() {
     }
     let counted = [&stage, &other].map(|stage| {
         let metrics = stage.registry.open_metrics().unwrap();
-        let values = metrics.lines().filter_map(|line| line.strip_prefix("bellwether_runs_ended_total{")?.rsplit(' ').next()?.parse::<u32>().ok());
+        let values =
+            metrics.lines().filter_map(|line| line.strip_prefix("bellwether_runs_ended_total{")?.rsplit(' ').next()?.parse::<u32>().ok());
         values.sum::<u32>()
     });
     assert_eq!(counted.iter().sum::<u32>(), 20, "each end is counted by one of them: {counted:?}");

@@ -107,7 +107,17 @@ impl Pool {
             }
         };
         let (host, port) = (target.host.clone(), target.port);
-        Ok(Self { host, port, tls, names: Names::default(), limit, kept: Mutex::default(), rush: Mutex::default(), given_back: Notify::new(), metrics })
+        Ok(Self {
+            host,
+            port,
+            tls,
+            names: Names::default(),
+            limit,
+            kept: Mutex::default(),
+            rush: Mutex::default(),
+            given_back: Notify::new(),
+            metrics,
+        })
     }
 
     /// A connection that was kept. The API may have closed it meanwhile.

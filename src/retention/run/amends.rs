@@ -9,10 +9,7 @@ use crate::retention::batch::{Archived, Candidate};
 use crate::retention::edge::{key, reference};
 use crate::retention::outcome::RunError;
 use crate::retention::run::{LIMIT, Run};
-use crate::store::mongodb::{StoreError, within};
-
-/// The server's code for a document that is there already.
-const DUPLICATE_KEY: i32 = 11_000;
+use crate::store::mongodb::within;
 
 // === impl Run ===
 
@@ -33,7 +30,7 @@ impl Run<'_> {
                 match inserted.await {
                     Ok(_) => self.tally.children = self.tally.children.saturating_sub(1),
                     // It had not been deleted, since it had changed, too.
-                    Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. }) => {}
+                    Err(error) if error.is_duplicate() => {}
                     Err(source) => return Err(RunError::Store { step: "putting back what refers to a document that has changed", source }),
                 }
             }

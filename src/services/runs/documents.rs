@@ -6,10 +6,9 @@ use std::time::Duration;
 use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{DateTime, Document, doc};
-use mongodb::options::{Acknowledgment, WriteConcern};
 
 use crate::services::runs::run::{Status, Verdict};
-use crate::store::mongodb::{Mongo, StoreError, within};
+use crate::store::mongodb::{Mongo, StoreError, majority, within};
 
 const RUNS: &str = "discovery_runs";
 const DISCOVERIES: &str = "discoveries";
@@ -53,7 +52,7 @@ impl RunDocuments {
             "total_queries": 0, "successful_queries": 0, "failed_queries": 0, "insights_found": 0,
         };
         let runs = self.collection(RUNS).await?;
-        within(LIMIT, async move { runs.insert_one(document).write_concern(majority()).await }).await.map(|_| ())
+        within(LIMIT, async move { runs.insert_one(document).write_concern(majority(LIMIT)).await }).await.map(|_| ())
     }
 
     /// Its agent runs: says so unless the agent has said more already.
@@ -85,7 +84,7 @@ impl RunDocuments {
     async fn update(&self, filter: Document, fields: Document) -> Result<(), StoreError> {
         let runs = self.collection(RUNS).await?;
         let update = doc! { "$set": fields };
-        within(LIMIT, async move { runs.update_one(filter, update).write_concern(majority()).await }).await.map(|_| ())
+        within(LIMIT, async move { runs.update_one(filter, update).write_concern(majority(LIMIT)).await }).await.map(|_| ())
     }
 
     pub(super) async fn find(&self, run: ObjectId) -> Result<Option<Document>, StoreError> {
@@ -181,9 +180,4 @@ async fn all(mut cursor: mongodb::Cursor<Document>) -> mongodb::error::Result<Ve
 
 fn active() -> [&'static str; 2] {
     Status::ACTIVE.map(Status::word)
-}
-
-/// Majority, and not for ever.
-fn majority() -> WriteConcern {
-    WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(LIMIT).build()
 }

@@ -7,8 +7,8 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::lease::{COLLECTION, LIMIT, Lease, Leases, Term, majority, usable};
-use crate::store::mongodb::{StoreError, within};
+use crate::store::lease::{COLLECTION, LIMIT, Lease, Leases, Term, usable};
+use crate::store::mongodb::{StoreError, majority, within};
 
 /// What keeps one lease.
 struct Keeper {
@@ -93,7 +93,7 @@ impl Keeper {
                 .collection::<Document>(COLLECTION)
                 .find_one_and_update(ours, update)
                 .return_document(ReturnDocument::After)
-                .write_concern(majority())
+                .write_concern(majority(LIMIT))
                 .max_time(limit)
                 .await
         });

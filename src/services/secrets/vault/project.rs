@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use mongodb::IndexModel;
 use mongodb::bson::{Bson, DateTime, Document, doc};
-use mongodb::options::{IndexOptions, WriteConcern};
+use mongodb::options::IndexOptions;
 
 use crate::services::secrets::cipher::Keyring;
 use crate::services::secrets::held::Held;
 use crate::services::secrets::vault::{CONFIRM_MILLIS, LIMIT, Stored};
 use crate::services::secrets::{SecretsError, Vault};
-use crate::store::mongodb::{StoreError, within};
+use crate::store::mongodb::{StoreError, majority, within};
 
 /// More than this no project has, and no answer shows.
 const MOST: i64 = 1000;
-/// The server's code for two that insert the same at once.
-const DUPLICATE_KEY: i32 = 11_000;
 
 /// A secret to be stored, in its stored form.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ impl Vault {
         };
         let mut result = self.upsert(filter.clone(), update.clone()).await;
         // Of two that insert the same at once one wins, and the other finds it there.
-        if matches!(result, Err(StoreError::Driver { code: Some(DUPLICATE_KEY), .. })) {
+        if result.as_ref().is_err_and(StoreError::is_duplicate) {
             result = self.upsert(filter, update).await;
         }
         result.map_err(|source| self.failed(doing, source))
@@ -79,8 +77,9 @@ impl Vault {
     async fn upsert(&self, filter: Document, update: Document) -> Result<(), StoreError> {
         let collection = self.mongo.database().await?.collection::<Document>(&self.collection);
         let confirm = Duration::from_millis(u64::from(CONFIRM_MILLIS.unsigned_abs()));
-        let concern = WriteConcern::builder().w(mongodb::options::Acknowledgment::Majority).w_timeout(confirm).build();
-        within(LIMIT, async move { collection.update_one(filter, update).upsert(true).write_concern(concern).await }).await.map(|_| ())
+        within(LIMIT, async move { collection.update_one(filter, update).upsert(true).write_concern(majority(confirm)).await })
+            .await
+            .map(|_| ())
     }
 
     /// Makes the application's own unique index where it is not there yet, with its name: without it, two that set the
