@@ -158,16 +158,16 @@ step "demo, played through once"
 MONGODB_URI='' "$built/examples/demo" --once
 
 step "dependencies"
-if command -v cargo-deny >/dev/null; then
-  cargo deny --locked check bans licenses sources
+if deny=$(scripts/cargo-deny.sh); then
+  "$deny" --locked check bans licenses sources
   # The list of advisories lives in a repository of its own, which cannot be reached from everywhere.
-  if cargo deny fetch db 2>/dev/null; then
-    cargo deny --locked check advisories
+  if "$deny" fetch db 2>/dev/null; then
+    "$deny" --locked check advisories
   else
     echo "the list of advisories cannot be fetched from here, so advisories are not checked"
   fi
 else
-  echo "cargo-deny is not on PATH, so licences and advisories are not checked. Get it: cargo install cargo-deny"
+  echo "cargo-deny: NOT HERE; licences, sources and advisories are not checked"
 fi
 
 step "all of it holds"
