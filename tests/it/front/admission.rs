@@ -1,6 +1,6 @@
 //! One run a project: real processes, a real MongoDB, and an API that starts runs as DecisionBox's does.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -202,8 +202,10 @@ async fn a_run_that_nobody_has_claimed_keeps_its_project_and_one_that_is_gone_is
     let run = ObjectId::new();
     let document = doc! { "_id": run, "project_id": PROJECT, "status": "running", "started_at": long_ago, "updated_at": long_ago };
     runs(&database).insert_one(document).await.unwrap();
-    // A process that is told its run as DecisionBox's agent is, and lives.
-    let mut agent = Command::new("/bin/sh").args(["-c", "sleep 600", "agent", "--run-id", &run.to_hex()]).spawn().unwrap();
+    // A process that is told its run as DecisionBox's agent is, and lives. It has no child, which would outlive it and hold the
+    // output of the tests.
+    let mut agent = Command::new("/bin/sh");
+    let mut agent = agent.args(["-c", "read line", "agent", "--run-id", &run.to_hex()]).stdin(Stdio::piped()).spawn().unwrap();
     let (door, address) = open(&mongod, &upstream, "  admission: { every: 1s, mark_failed: true }\n");
     let (status, body) = start(&address, PROJECT).await;
     assert_eq!((status, body["data"]["run_id"].as_str()), (409, Some(run.to_hex().as_str())));
