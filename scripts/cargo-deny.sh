@@ -2,7 +2,7 @@
 # Prints the path of a cargo-deny that runs; everything else it says goes to standard error.
 #
 # Order: $BELLWETHER_CARGO_DENY, `cargo-deny` on PATH, the cache, and at last one that is built from its own sources, which
-# takes two minutes, once. Nothing is installed, and no root is needed.
+# takes about a minute, once. Nothing is installed, and no root is needed.
 set -euo pipefail
 # shellcheck source=program.sh
 . "$(dirname "${BASH_SOURCE[0]}")/program.sh"

@@ -19,10 +19,10 @@ use crate::config::stores::MongoStore;
 
 /// How soon a refused or silent server is given up: below the default timeout of a check.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
-/// The server's code for a document that is there already.
-const DUPLICATE_KEY: i32 = 11_000;
 /// How soon a frozen server is noticed, together with the connect timeout.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The server's code for a document that is there already.
+const DUPLICATE_KEY: i32 = 11_000;
 
 /// What a client is for: its name in the server's log, and how many connections it may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
